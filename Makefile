@@ -1,0 +1,38 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests.
+# Both need Python >= 3.11 and make, and nothing else on the machine.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format lock clean check-python
+
+help:
+	@echo "make demo    run two real batches end to end on this machine (about a minute)"
+	@echo "make test    lint, types and every test"
+	@echo "make lint    ruff, import contracts, mypy"
+	@echo "make lock    write requirements/*.lock anew from pyproject.toml"
+	@echo "make clean   remove what make made"
+
+check-python:
+	@test -n "$(PYTHON)" || { echo "overnight needs Python 3.11, 3.12 or 3.13, and none is on the PATH." \
+		"Install one, or name it: make PYTHON=/path/to/python3.12 demo" >&2; exit 1; }
+
+$(INSTALLED): requirements/dev.lock pyproject.toml | check-python
+	@echo "Creating $(VENV) and installing the hash-pinned requirements (once, about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --no-annotate pyproject.toml -o requirements/runtime.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --no-annotate --extra embedded --group dev pyproject.toml -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) .demo dist build

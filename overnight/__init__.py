@@ -1,0 +1,1 @@
+"""Durable LLM batch inference on Temporal."""
