@@ -1,0 +1,163 @@
+"""What a batch and an entry are: frozen values and the words for their states, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from overnight.schedule import PollSchedule
+
+OutputT = TypeVar("OutputT")
+
+
+class BatchStatus(StrEnum):
+    """Where a batch stands. The last four are terminal; only `ended` is success."""
+
+    PENDING = "pending"
+    SUBMITTED = "submitted"
+    IN_PROGRESS = "in_progress"
+    ENDED = "ended"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the status is final; the first terminal status that is written wins."""
+        return self in TERMINAL
+
+    @property
+    def is_success(self) -> bool:
+        """Whether results could be had, though every single entry may have failed."""
+        return self is BatchStatus.ENDED
+
+
+TERMINAL = frozenset({BatchStatus.ENDED, BatchStatus.CANCELED, BatchStatus.EXPIRED, BatchStatus.FAILED})
+
+
+class Outcome(StrEnum):
+    """What became of one entry. Every entry of a finished batch has exactly one."""
+
+    SUCCEEDED = "succeeded"
+    ERRORED = "errored"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    MISSING = "missing"
+    """The batch is over and the provider gave no line for the entry."""
+    INVALID = "invalid"
+    """Answered, but refused, cut off, or not fitting the Task's output type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """The provider's own counts while a batch runs. Anthropic reports no progress before the end."""
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens as billed, in one form for all providers.
+
+    `input_tokens` is the whole prompt, cached parts included; `output_tokens` is the whole answer, reasoning included.
+    """
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    """The part of `cache_write_tokens` that is kept for an hour, at twice the price."""
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """US dollars, exact. None where the model's price is not known."""
+
+    billed: Decimal | None
+    """At the batch rate."""
+    list_price: Decimal | None
+    """What the same tokens would have cost without batching."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One batch, as the database knew it at the time of reading."""
+
+    id: UUID
+    provider: str
+    model: str
+    endpoint: str
+    status: BatchStatus
+    handler: str | None
+    handler_task_queue: str | None
+    metadata: Mapping[str, Any]
+    schedule: PollSchedule
+    created_at: datetime
+    sealed_at: datetime | None
+    """When the batch was handed over to be submitted; no entry can be added after that."""
+    submitted_at: datetime | None
+    """When the provider accepted it."""
+    ended_at: datetime | None
+    """When it became terminal."""
+    ingested_at: datetime | None
+    hydrated_at: datetime | None
+    handler_dispatched_at: datetime | None
+    cancel_requested_at: datetime | None
+    workflow_id: str | None
+    provider_batch_id: str | None
+    provider_details: Mapping[str, Any]
+    """What the adapter needs in order to find the results: file ids and the like."""
+    progress: Progress
+    entry_count: int
+    request_bytes: int
+    outcomes: Mapping[Outcome, int]
+    """Entries per outcome; empty until the results are ingested."""
+    usage: Usage
+    cost: Cost
+    failure_code: str | None
+    failure_reason: str | None
+
+    @property
+    def waited(self) -> timedelta | None:
+        """From the provider's acceptance to the terminal status."""
+        return self.ended_at - self.submitted_at if self.ended_at and self.submitted_at else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Generic[OutputT]):
+    """One entry with what came of it.
+
+    Attributes:
+        task: the Task it was made from, or None for an entry that was added as a raw request.
+        output: what the Task made of the response; set exactly when `outcome` is `succeeded` and there is a Task.
+        error_code: the provider's code, or ours for `invalid` and `missing`.
+        reason: why it did not succeed, for people.
+        response: the provider's result line as it was received.
+    """
+
+    custom_id: str
+    outcome: Outcome | None
+    task: Any = None
+    output: OutputT | None = None
+    error_code: str | None = None
+    reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost: Cost = Cost(billed=None, list_price=None)
+    response: str | None = None

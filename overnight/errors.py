@@ -1,0 +1,242 @@
+"""The one error tree. Every error says what happened, to what, and what to do.
+
+::
+
+    OvernightError
+    ├── UsageError                  the caller can mend it; nothing was written, sent or paid
+    │   ├── ConfigurationError      a setting is absent or senseless
+    │   │   ├── MissingKeyError
+    │   │   └── MissingExtraError
+    │   ├── UnknownNameError        a name that resolves to nothing
+    │   │   ├── UnknownProviderError
+    │   │   ├── UnknownModelError
+    │   │   ├── UnknownTaskError
+    │   │   ├── UnknownHandlerError
+    │   │   └── UnknownBatchError
+    │   ├── AmbiguousNameError      one registered name, two classes
+    │   ├── EntryError              one entry cannot be taken
+    │   │   ├── CustomIdError
+    │   │   ├── DuplicateCustomIdError
+    │   │   └── RequestError        the provider could not take this request
+    │   ├── BatchTooLargeError
+    │   ├── EmptyBatchError
+    │   ├── BatchClosedError        entries added, or a submit, after submit
+    │   └── CancelRefusedError
+    ├── ResponseError               an answer that is not an output; makes one entry `invalid`
+    ├── ProviderError               the provider, or the wire to it
+    │   ├── TransientProviderError  waiting mends it
+    │   ├── PermanentProviderError  somebody must mend it: a key, a setting, a limit
+    │   └── AmbiguousProviderError  the request may or may not have been accepted
+    └── ServerError                 a server of ours
+        ├── DatabaseError
+        ├── SchemaVersionError
+        ├── TemporalError
+        └── EmbeddedServerError
+"""
+
+from datetime import timedelta
+
+
+class OvernightError(Exception):
+    """Root of every error that this library raises on purpose."""
+
+
+class UsageError(OvernightError):
+    """Something the caller can mend. Nothing was written, sent or paid."""
+
+
+class ConfigurationError(UsageError):
+    """A setting is absent or makes no sense."""
+
+
+class MissingKeyError(ConfigurationError):
+    """No API key for a provider."""
+
+    def __init__(self, provider: str, variable: str) -> None:
+        super().__init__(
+            f"No API key for provider {provider!r}. Set {variable} in the environment. If only the workers hold keys, "
+            f"set OVERNIGHT_KEYS_IN_WORKER_ONLY=true where the client runs."
+        )
+        self.provider, self.variable = provider, variable
+
+
+class MissingExtraError(ConfigurationError):
+    """A part of the library was used whose packages are not installed."""
+
+    def __init__(self, part: str, extra: str) -> None:
+        super().__init__(f"{part} needs packages that are not installed. Run: pip install 'overnight[{extra}]'")
+        self.part, self.extra = part, extra
+
+
+class UnknownNameError(UsageError):
+    """A name that resolves to nothing."""
+
+    def __init__(self, what: str, name: str, way_out: str) -> None:
+        super().__init__(f"Unknown {what} {name!r}. {way_out}")
+        self.name = name
+
+
+class UnknownProviderError(UnknownNameError):
+    """No adapter of this name."""
+
+
+class UnknownModelError(UnknownNameError):
+    """A model that the price table does not know, or that has no batch endpoint."""
+
+
+class UnknownTaskError(UnknownNameError):
+    """No task class of this name is registered in this process."""
+
+
+class UnknownHandlerError(UnknownNameError):
+    """No handler class of this name is registered in this process."""
+
+
+class UnknownBatchError(UnknownNameError):
+    """No batch with this id in the database."""
+
+    def __init__(self, batch_id: object) -> None:
+        super().__init__("batch", str(batch_id), "`overnight list` shows the batches of this database.")
+
+
+class AmbiguousNameError(UsageError):
+    """Two registered classes share one name, so a row that carries it could mean either."""
+
+    def __init__(self, what: str, name: str, places: list[str]) -> None:
+        super().__init__(
+            f"Two {what} classes are called {name!r}: {' and '.join(places)}. "
+            f'Give one of them another name: class {name}(..., name="another-name").'
+        )
+        self.name, self.places = name, places
+
+
+class EntryError(UsageError):
+    """One entry cannot be taken."""
+
+
+class CustomIdError(EntryError):
+    """A custom id that the provider would refuse."""
+
+    def __init__(self, custom_id: str, pattern: str) -> None:
+        super().__init__(
+            f"The custom id {custom_id!r} does not match {pattern}. "
+            f"Use letters, digits, '-' and '_', within the length that the provider allows."
+        )
+        self.custom_id = custom_id
+
+
+class DuplicateCustomIdError(EntryError):
+    """The batch has an entry with this custom id already."""
+
+    def __init__(self, custom_id: str) -> None:
+        super().__init__(
+            f"The custom id {custom_id!r} is in this batch already, and results are matched by it alone. "
+            f"Give each entry its own; none of the entries of this call was added."
+        )
+        self.custom_id = custom_id
+
+
+class RequestError(EntryError):
+    """The provider could not take this request."""
+
+
+class BatchTooLargeError(UsageError):
+    """More entries or bytes than the provider takes in one batch."""
+
+    def __init__(self, provider: str, what: str, limit: int) -> None:
+        super().__init__(
+            f"A batch of provider {provider!r} holds at most {limit:,} {what}, and this call would exceed that. "
+            f"None of its entries was added; split them over several batches."
+        )
+        self.provider, self.limit = provider, limit
+
+
+class EmptyBatchError(UsageError):
+    """A submit without entries."""
+
+    def __init__(self, batch_id: object) -> None:
+        super().__init__(f"Batch {batch_id} has no entries. Add at least one with `await batch.add(task)`.")
+
+
+class BatchClosedError(UsageError):
+    """The batch was submitted; neither its entries nor its submission can change any more."""
+
+    def __init__(self, batch_id: object, attempted: str) -> None:
+        super().__init__(
+            f"Cannot {attempted} batch {batch_id}: it was submitted already. Create another batch for further entries."
+        )
+
+
+class CancelRefusedError(UsageError):
+    """There is nothing to cancel: never submitted, or over."""
+
+    def __init__(self, batch_id: object, reason: str) -> None:
+        super().__init__(f"Batch {batch_id} cannot be canceled: {reason}.")
+        self.reason = reason
+
+
+class ResponseError(OvernightError):
+    """A response that cannot become an output: refused, cut off, or not fitting the Task's output type."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ProviderError(OvernightError):
+    """The provider answered with an error, or did not answer.
+
+    Attributes:
+        provider: name of the provider.
+        operation: what was asked, in our words.
+        status: HTTP status, or None when there was no answer.
+        code: the provider's own error code or type, where it gave one.
+        retry_after: how long the provider asked to wait, where it did.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument per fact that somebody on call needs
+        self,
+        provider: str,
+        operation: str,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        answer = f"HTTP {status}" if status else "no answer"
+        super().__init__(f"{provider} {operation}: {answer}{f' ({code})' if code else ''}: {message}")
+        self.provider, self.operation, self.message = provider, operation, message
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+class TransientProviderError(ProviderError):
+    """Waiting mends it: rate limits, overload, timeouts, cut connections of reads."""
+
+
+class PermanentProviderError(ProviderError):
+    """Somebody must mend it: a key, a setting, a limit. Retrying at once would only repeat it."""
+
+
+class AmbiguousProviderError(ProviderError):
+    """The request may or may not have been accepted; only a look at the provider can tell."""
+
+
+class ServerError(OvernightError):
+    """A server of ours does not answer, or not as it must."""
+
+
+class DatabaseError(ServerError):
+    """Postgres cannot be reached, or refuses us."""
+
+
+class SchemaVersionError(ServerError):
+    """The database's schema is not the one that this code was written for."""
+
+
+class TemporalError(ServerError):
+    """Temporal cannot be reached, or refuses us."""
+
+
+class EmbeddedServerError(ServerError):
+    """A server that we start ourselves did not start, or died."""

@@ -1,0 +1,262 @@
+"""What every provider adapter is: one file of facts behind this Protocol.
+
+An adapter knows one wire format. It renders requests, frames them as the provider wants them, moves bytes in both
+directions without holding a batch in memory, and translates the provider's words into ours. It decides nothing about
+when to call what, touches no database, and never retries: whether an error is worth another try is written on the
+error (`overnight.providers._http`), and who tries again is Temporal.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from overnight.batches import BatchStatus, Outcome, Progress, Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a provider takes in one batch.
+
+    Attributes:
+        max_entries: entries in one batch.
+        max_bytes: bytes of the input as it is sent, framing included.
+        custom_id_pattern: a regular expression that a custom id must match as a whole. Where the adapter adds a
+            submission token on the wire, the pattern leaves room for it.
+    """
+
+    max_entries: int
+    max_bytes: int
+    custom_id_pattern: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What a Task wants to be asked, in no provider's form."""
+
+    messages: Sequence[Message]
+    system: str | None = None
+    output_schema: Mapping[str, Any] | None = None
+    """JSON Schema of the structured output; None for plain text."""
+    output_name: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    reasoning_effort: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One attempt to hand a batch to a provider; it outlives the process that makes it.
+
+    Attributes:
+        token: 8 characters of [a-z0-9], unguessable. It marks what is ours at the provider: in metadata where there
+            is such a thing, else as a suffix of every custom id on the wire.
+        request_bytes: bytes of all custom ids and requests together, without framing.
+        file_id: the provider's id of the uploaded input, where uploading is a step of its own.
+        marker: the newest batch at the provider before the first create was sent, for providers without tags.
+        started_at: when the intent to create was recorded; None while nothing can have been sent.
+    """
+
+    batch_id: UUID
+    token: str
+    model: str
+    endpoint: str
+    entry_count: int
+    request_bytes: int
+    file_id: str | None = None
+    marker: str | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryLine:
+    """One entry as it leaves the database: its custom id, and the provider's body as JSON text."""
+
+    custom_id: str
+    request: str
+
+
+EntryLines = Callable[[], AsyncIterator[Sequence[EntryLine]]]
+"""Starts a fresh pass over the batch's entries in pages, in the order in which they were added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderReport:
+    """The provider's view of a batch, in our words.
+
+    Attributes:
+        status_word: the provider's own word, for logs and people.
+        details: what the adapter needs later in order to find the results; JSON values only.
+        failure_code: the provider's code when the batch as a whole was refused or broke.
+    """
+
+    provider_batch_id: str
+    status: BatchStatus
+    status_word: str
+    progress: Progress
+    details: Mapping[str, Any] = field(default_factory=dict)
+    failure_code: str | None = None
+    failure_reason: str | None = None
+
+
+class Undecided:
+    """`find` saw batches that could be ours, and nothing yet that proves it or rules it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultPosition:
+    """How far the result lines are committed.
+
+    Attributes:
+        source: which of the provider's result files.
+        offset: bytes of that file, always at the end of a line. Result files never change once a batch is over.
+    """
+
+    source: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineBlock:
+    """Some consecutive lines of one result file, without their line ends, and the position behind them."""
+
+    lines: Sequence[bytes]
+    position: ResultPosition
+
+
+class MalformedLineError(ValueError):
+    """A result line that names no entry of ours: not JSON, not an object, or without a usable custom id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultLine:
+    """What one result line says about its entry, before any Task has seen the response."""
+
+    custom_id: str
+    """Ours: the submission token is taken off."""
+    outcome: Outcome
+    usage: Usage
+    error_code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """A call that the model wants made. `arguments` is the parsed JSON, or the text when it is not JSON."""
+
+    id: str
+    name: str
+    arguments: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """A model's answer in no provider's form.
+
+    Attributes:
+        text: the answer's text, reasoning left out; empty when there is none.
+        refusal: the model's or provider's words when it declined.
+        truncated: the answer was cut off by a token limit.
+        finish_reason: the provider's own word.
+        embedding: the vector, from embeddings endpoints.
+    """
+
+    text: str = ""
+    refusal: str | None = None
+    truncated: bool = False
+    finish_reason: str | None = None
+    tool_calls: Sequence[ToolCall] = ()
+    embedding: Sequence[float] | None = None
+
+
+class Provider(Protocol):
+    """One provider's batch API.
+
+    The methods that talk raise `TransientProviderError`, `PermanentProviderError` or `AmbiguousProviderError`, the
+    last only from `create`.
+    """
+
+    name: str
+    limits: Limits
+    endpoints: Sequence[str]
+    """The endpoints that a batch can address; the first is the default."""
+    frame_bytes: int
+    """Bytes that framing adds to one entry, line end included."""
+
+    def supports_batch(self, model: str) -> bool:
+        """Whether the provider takes this model in a batch."""
+        ...
+
+    def render(self, prompt: Prompt, *, model: str, endpoint: str) -> dict[str, Any]:
+        """The provider's request body for a prompt.
+
+        Raises:
+            RequestError: the provider could not take it, with the field that it could not.
+        """
+        ...
+
+    def check(self, request: Mapping[str, Any], *, model: str, endpoint: str) -> None:
+        """Refuse a ready-made body that the provider would refuse, or that names another model.
+
+        Raises:
+            RequestError: with the field at fault.
+        """
+        ...
+
+    async def upload(self, submission: Submission, lines: EntryLines) -> str | None:
+        """Upload the input and return the provider's file id, or None where `create` carries the entries itself."""
+        ...
+
+    async def newest(self) -> str | None:
+        """The marker to keep before the first create; None where batches can be tagged, or where there are none."""
+        ...
+
+    async def create(self, submission: Submission, lines: EntryLines) -> ProviderReport:
+        """Create the provider batch: the call that costs money. It is sent once, whatever the answer."""
+        ...
+
+    async def find(self, submission: Submission) -> ProviderReport | Undecided | None:
+        """Look for the batch that an earlier `create` of this submission may have made; None when there is none."""
+        ...
+
+    async def fetch(self, provider_batch_id: str) -> ProviderReport:
+        """One look at the batch."""
+        ...
+
+    async def cancel(self, provider_batch_id: str) -> ProviderReport:
+        """Ask for the batch to be canceled; the provider takes its time. A batch that is over stays as it is."""
+        ...
+
+    def results(self, report: ProviderReport, position: ResultPosition) -> AsyncIterator[LineBlock]:
+        """Stream the result lines behind a position: every result file that exists, in any terminal status."""
+        ...
+
+    def parse_line(self, line: bytes, token: str) -> ResultLine:
+        """What a result line says about its entry.
+
+        Raises:
+            MalformedLineError: the line names no entry. A line that names one is never malformed: whatever else is
+                odd about it is that entry's `errored` outcome.
+        """
+        ...
+
+    def read_response(self, line: bytes, *, endpoint: str) -> Response:
+        """The model's answer in a line that `parse_line` called `succeeded`.
+
+        Raises:
+            ResponseError: the body is not what the endpoint returns.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...

@@ -1,0 +1,126 @@
+"""Settings: the environment, read once, into one frozen value.
+
+The connection to Temporal is not in here: it is read by Temporal's own `temporalio.envconfig` (TEMPORAL_ADDRESS,
+TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_*, TEMPORAL_PROFILE and its TOML file), so that whatever works for
+the `temporal` command works here.
+"""
+
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from overnight.errors import ConfigurationError
+from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS, PollSchedule
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _safe_url(url: str) -> str:
+    """Keys and prompts go to these addresses, so nothing but loopback may be reached without TLS."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        return url.rstrip("/")
+    raise ValueError(f"{url!r} must begin with https:// (plain http:// is taken for loopback addresses only)")
+
+
+def _psycopg_url(url: str) -> str:
+    """Accept the URL that every Postgres tool prints; the driver is ours to choose."""
+    for prefix in ("postgresql://", "postgres://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    return url
+
+
+def _seconds(value: object) -> object:
+    """Durations arrive from the environment as text: plain seconds, or ISO 8601 ("PT5M")."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+BaseUrl = Annotated[str, AfterValidator(_safe_url)]
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment sets. Field names are environment variables, prefixed with OVERNIGHT_ unless the
+    field says otherwise.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="OVERNIGHT_", frozen=True, extra="ignore", populate_by_name=True)
+
+    database_url: Annotated[SecretStr | None, Field(description="postgresql:// URL of the database.")] = None
+    task_queue: Annotated[str, Field(description="Temporal task queue of the Batch workflow and its activities.")] = (
+        "overnight"
+    )
+    poll_waits: Annotated[
+        tuple[Duration, ...],
+        NoDecode,
+        BeforeValidator(_split),
+        Field(description="Waits between polls, in seconds, comma-separated; the last repeats."),
+    ] = DEFAULT_WAITS
+    max_age: Annotated[Duration, Field(description="How long after submission a batch is waited for.")] = (
+        DEFAULT_MAX_AGE
+    )
+    keys_in_worker_only: Annotated[
+        bool, Field(description="The client process has no provider keys by design; do not ask it for one.")
+    ] = False
+
+    openai_api_key: Annotated[SecretStr | None, Field(validation_alias="OPENAI_API_KEY")] = None
+    openai_base_url: Annotated[BaseUrl, Field(validation_alias="OPENAI_BASE_URL")] = "https://api.openai.com/v1"
+    openai_organization: Annotated[str | None, Field(validation_alias="OPENAI_ORG_ID")] = None
+    openai_project: Annotated[str | None, Field(validation_alias="OPENAI_PROJECT_ID")] = None
+    anthropic_api_key: Annotated[SecretStr | None, Field(validation_alias="ANTHROPIC_API_KEY")] = None
+    anthropic_base_url: Annotated[BaseUrl, Field(validation_alias="ANTHROPIC_BASE_URL")] = "https://api.anthropic.com"
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            ConfigurationError: a variable is set to something that makes no sense; the text names it.
+        """
+        try:
+            settings = cls()
+            settings.schedule  # noqa: B018 - a senseless schedule is said here, not at the first batch
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
+            raise ConfigurationError("Settings: " + "; ".join(lines)) from None
+        except ValueError as error:
+            raise ConfigurationError(f"Settings: {error}") from None
+        return settings
+
+    @property
+    def schedule(self) -> PollSchedule:
+        """The deployment's default poll schedule."""
+        return PollSchedule(waits=self.poll_waits, max_age=self.max_age)
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's address for SQLAlchemy.
+
+        Raises:
+            ConfigurationError: none is set.
+        """
+        if self.database_url is None:
+            raise ConfigurationError(
+                "No database. Set OVERNIGHT_DATABASE_URL, e.g. postgresql://user:password@localhost:5432/overnight; "
+                "`overnight dev` starts one for development."
+            )
+        return _psycopg_url(self.database_url.get_secret_value())
