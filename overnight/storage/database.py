@@ -1,0 +1,129 @@
+"""The database as a whole: how to reach it, and which version of the schema it has."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from alembic.command import upgrade as alembic_upgrade
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import AsyncConnection as PsycopgConnection
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from overnight.errors import DatabaseError, SchemaVersionError
+from overnight.storage.tables import SCHEMA
+
+logger = logging.getLogger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "schema_version"
+
+# Any 64-bit number will do, as long as every migrating process takes the same one.
+_MIGRATION_LOCK = 0x6F7665726E696774
+
+
+def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
+    """An engine whose sessions speak UTC and name themselves in `pg_stat_activity`."""
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,  # prompts are parameters, and errors end up in logs
+        connect_args={"application_name": "overnight", "options": "-c timezone=utc", "connect_timeout": 10},
+    )
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def head_version() -> str:
+    """The schema version that this code was written for."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+@asynccontextmanager
+async def _reachable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    where = engine.url.render_as_string(hide_password=True)
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except (OperationalError, InterfaceError, OSError) as error:
+        cause = error.orig if isinstance(error, OperationalError | InterfaceError) else error
+        raise DatabaseError(
+            f"Postgres does not answer at {where}: {str(cause).strip()}. "
+            f"Check OVERNIGHT_DATABASE_URL and that the server runs; `overnight dev` starts one for development."
+        ) from None
+
+
+def _version(connection: Connection) -> str | None:
+    options = {"version_table": VERSION_TABLE, "version_table_schema": SCHEMA}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+async def schema_version(engine: AsyncEngine) -> str | None:
+    """The schema version of the database, or None when there is no schema yet.
+
+    Raises:
+        DatabaseError: Postgres does not answer.
+    """
+    async with _reachable(engine) as connection:
+        return await connection.run_sync(_version)
+
+
+async def check_schema(engine: AsyncEngine) -> None:
+    """Make sure that the database fits this code.
+
+    Raises:
+        DatabaseError: Postgres does not answer.
+        SchemaVersionError: the schema is absent, older or newer.
+    """
+    found, wanted = await schema_version(engine), head_version()
+    if found != wanted:
+        raise SchemaVersionError(
+            f"The database has schema version {found or 'none'}, this code needs {wanted}. "
+            f"Run `overnight db upgrade`; if the database is ahead of the code, deploy the newer code instead."
+        )
+
+
+def _upgrade(connection: Connection) -> None:
+    connection.execute(text(f"create schema if not exists {SCHEMA}"))
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    alembic_upgrade(config, "head")
+
+
+async def upgrade(engine: AsyncEngine) -> str:
+    """Bring the schema to this code's version and return it; a database that has it already is left alone.
+
+    Processes that do this at once wait for each other on an advisory lock.
+
+    Raises:
+        DatabaseError: Postgres does not answer.
+    """
+    async with _reachable(engine) as connection:
+        await connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        # Alembic imports its scripts; that must not stop other work on the loop for good, and it does not take long.
+        await connection.run_sync(_upgrade)
+        await connection.commit()
+    logger.info("schema is at version %s", head_version())
+    await asyncio.sleep(0)
+    return head_version()
+
+
+async def psycopg_connection(connection: AsyncConnection) -> PsycopgConnection:
+    """The driver's own connection below SQLAlchemy's, for COPY; it takes part in the same transaction."""
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(raw, PsycopgConnection)
+    return raw

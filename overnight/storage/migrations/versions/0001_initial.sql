@@ -1,0 +1,141 @@
+-- The schema of version 0001, as released: never edited again. Later changes are later scripts.
+
+create table overnight.batches (
+    id uuid not null,
+    provider text not null,
+    model text not null,
+    endpoint text not null,
+    status text default 'pending' not null,
+    handler text,
+    handler_task_queue text,
+    metadata jsonb default '{}' not null,
+    poll_waits interval[] not null,
+    max_age interval not null,
+    entry_count integer default 0 not null,
+    request_bytes bigint default 0 not null,
+    workflow_id text,
+    created_at timestamptz default now() not null,
+    sealed_at timestamptz,
+    submitted_at timestamptz,
+    cancel_requested_at timestamptz,
+    ended_at timestamptz,
+    ingested_at timestamptz,
+    hydrated_at timestamptz,
+    handler_dispatched_at timestamptz,
+    provider_batch_id text,
+    provider_details jsonb default '{}' not null,
+    progress_total integer default 0 not null,
+    progress_done integer default 0 not null,
+    progress_failed integer default 0 not null,
+    failure_code text,
+    failure_reason text,
+    ingest_source text default '' not null,
+    ingest_offset bigint default 0 not null,
+    hydrate_position integer default 0 not null,
+    outcomes jsonb default '{}' not null,
+    input_tokens bigint default 0 not null,
+    cache_read_tokens bigint default 0 not null,
+    cache_write_tokens bigint default 0 not null,
+    cache_write_1h_tokens bigint default 0 not null,
+    output_tokens bigint default 0 not null,
+    reasoning_tokens bigint default 0 not null,
+    cost numeric,
+    list_cost numeric,
+    price_version text,
+    constraint batches_pkey primary key (id),
+    constraint batches_status_check check (status in ('pending', 'submitted', 'in_progress', 'ended', 'canceled', 'expired', 'failed')),
+    constraint batches_terminal_has_end_check check ((status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)),
+    constraint batches_provider_provider_batch_id_key unique (provider, provider_batch_id)
+);
+comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
+comment on column overnight.batches.outcomes is 'entries per outcome';
+comment on column overnight.batches.cost is 'US dollars at the batch rate; null where no price is known';
+comment on column overnight.batches.list_cost is 'US dollars that the same tokens cost without batching';
+comment on column overnight.batches.price_version is 'which price table the costs come from';
+create index batches_created_at_idx on overnight.batches (created_at desc);
+create index batches_unfinished_idx on overnight.batches (created_at) where handler_dispatched_at is null and sealed_at is not null;
+
+create table overnight.entries (
+    batch_id uuid not null,
+    position integer not null,
+    custom_id text not null,
+    task text,
+    fields json,
+    request text not null,
+    constraint entries_pkey primary key (batch_id, position),
+    constraint entries_batch_id_custom_id_key unique (batch_id, custom_id),
+    constraint entries_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
+);
+comment on column overnight.entries.position is '1, 2, ... in the order of adding';
+comment on column overnight.entries.task is 'registered name of the Task; null for a raw request';
+comment on column overnight.entries.fields is 'the Task''s fields; json and not jsonb, which refuses \u0000';
+comment on column overnight.entries.request is 'the provider''s body for this entry, as sent';
+
+create table overnight.outputs (
+    batch_id uuid not null,
+    position integer not null,
+    output json not null,
+    constraint outputs_pkey primary key (batch_id, position),
+    constraint outputs_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
+);
+comment on column overnight.outputs.position is 'of the entry';
+comment on column overnight.outputs.output is 'what the Task made of the response';
+
+create table overnight.results (
+    batch_id uuid not null,
+    position integer not null,
+    outcome text not null,
+    error_code text,
+    reason text,
+    input_tokens bigint default 0 not null,
+    cache_read_tokens bigint default 0 not null,
+    cache_write_tokens bigint default 0 not null,
+    cache_write_1h_tokens bigint default 0 not null,
+    output_tokens bigint default 0 not null,
+    reasoning_tokens bigint default 0 not null,
+    cost numeric,
+    list_cost numeric,
+    line text,
+    constraint results_pkey primary key (batch_id, position),
+    constraint results_outcome_check check (outcome in ('succeeded', 'errored', 'canceled', 'expired', 'missing', 'invalid')),
+    constraint results_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
+);
+comment on column overnight.results.position is 'of the entry';
+comment on column overnight.results.line is 'the provider''s line as received; null where there was none';
+
+create table overnight.stray_results (
+    batch_id uuid not null,
+    source text not null,
+    ends_at bigint not null,
+    number integer not null,
+    kind text not null,
+    custom_id text,
+    line bytea not null,
+    received_at timestamptz default now() not null,
+    constraint stray_results_pkey primary key (batch_id, source, ends_at, number),
+    constraint stray_results_kind_check check (kind in ('malformed', 'unknown', 'duplicate')),
+    constraint stray_results_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
+);
+comment on column overnight.stray_results.source is 'which of the provider''s result files';
+comment on column overnight.stray_results.ends_at is 'byte position behind the block that held the line';
+comment on column overnight.stray_results.number is 'of the line within that block';
+comment on column overnight.stray_results.line is 'bytes, for it may be anything';
+
+create table overnight.submissions (
+    batch_id uuid not null,
+    number smallint not null,
+    token varchar(8) not null,
+    file_id text,
+    marker text,
+    created_at timestamptz default now() not null,
+    started_at timestamptz,
+    accepted_at timestamptz,
+    abandoned_at timestamptz,
+    provider_batch_id text,
+    constraint submissions_pkey primary key (batch_id, number),
+    constraint submissions_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
+);
+comment on column overnight.submissions.token is 'marks what is ours at the provider';
+comment on column overnight.submissions.file_id is 'the provider''s id of the uploaded input';
+comment on column overnight.submissions.marker is 'the newest batch at the provider before the first create';
+create unique index submissions_open_key on overnight.submissions (batch_id) where abandoned_at is null;

@@ -1,0 +1,190 @@
+"""The tables, in a Postgres schema of their own, so that they can live in the database of the application they serve.
+
+`entries` is what was asked, `results` what came back, `outputs` what the Tasks made of it. All three are written once
+and (but for an `invalid` verdict on a result) never updated: inserting is several times cheaper than rewriting rows.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from overnight.batches import BatchStatus, Outcome
+
+SCHEMA = "overnight"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    },
+)
+
+
+def _one_of(column: str, words: type[BatchStatus] | type[Outcome]) -> CheckConstraint:
+    """A check rather than a Postgres enum: a new word is then one cheap migration."""
+    return CheckConstraint(f"{column} in ({', '.join(repr(word.value) for word in words)})", name=column)
+
+
+def _instant(name: str, *, default: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=not default, server_default=func.now() if default else None)
+
+
+def _tokens(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _token_columns() -> list[Column[int]]:
+    names = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
+    return [_tokens(f"{name}_tokens") for name in names]
+
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'pending'")),
+    Column("handler", Text),
+    Column("handler_task_queue", Text),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("poll_waits", ARRAY(Interval), nullable=False),
+    Column("max_age", Interval, nullable=False),
+    Column("entry_count", Integer, nullable=False, server_default=text("0")),
+    Column("request_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("workflow_id", Text, comment="the one workflow that may run this batch"),
+    _instant("created_at", default=True),
+    _instant("sealed_at"),
+    _instant("submitted_at"),
+    _instant("cancel_requested_at"),
+    _instant("ended_at"),
+    _instant("ingested_at"),
+    _instant("hydrated_at"),
+    _instant("handler_dispatched_at"),
+    Column("provider_batch_id", Text),
+    Column("provider_details", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("progress_total", Integer, nullable=False, server_default=text("0")),
+    Column("progress_done", Integer, nullable=False, server_default=text("0")),
+    Column("progress_failed", Integer, nullable=False, server_default=text("0")),
+    Column("failure_code", Text),
+    Column("failure_reason", Text),
+    Column("ingest_source", Text, nullable=False, server_default=text("''")),
+    Column("ingest_offset", BigInteger, nullable=False, server_default=text("0")),
+    Column("hydrate_position", Integer, nullable=False, server_default=text("0")),
+    Column("outcomes", JSONB, nullable=False, server_default=text("'{}'"), comment="entries per outcome"),
+    *_token_columns(),
+    Column("cost", Numeric, comment="US dollars at the batch rate; null where no price is known"),
+    Column("list_cost", Numeric, comment="US dollars that the same tokens cost without batching"),
+    Column("price_version", Text, comment="which price table the costs come from"),
+    _one_of("status", BatchStatus),
+    CheckConstraint(
+        "(status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)", name="terminal_has_end"
+    ),
+    UniqueConstraint("provider", "provider_batch_id"),
+)
+
+Index("batches_created_at_idx", batches.c.created_at.desc())
+Index(
+    "batches_unfinished_idx",
+    batches.c.created_at,
+    postgresql_where=text("handler_dispatched_at is null and sealed_at is not null"),
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("number", SmallInteger, nullable=False),
+    Column("token", String(8), nullable=False, comment="marks what is ours at the provider"),
+    Column("file_id", Text, comment="the provider's id of the uploaded input"),
+    Column("marker", Text, comment="the newest batch at the provider before the first create"),
+    _instant("created_at", default=True),
+    _instant("started_at"),
+    _instant("accepted_at"),
+    _instant("abandoned_at"),
+    Column("provider_batch_id", Text),
+    PrimaryKeyConstraint("batch_id", "number"),
+)
+# One submission at a time: the database itself refuses a second one beside it.
+Index(
+    "submissions_open_key", submissions.c.batch_id, unique=True, postgresql_where=submissions.c.abandoned_at.is_(None)
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False, comment="1, 2, ... in the order of adding"),
+    Column("custom_id", Text, nullable=False),
+    Column("task", Text, comment="registered name of the Task; null for a raw request"),
+    Column("fields", JSON, comment="the Task's fields; json and not jsonb, which refuses \\u0000"),
+    Column("request", Text, nullable=False, comment="the provider's body for this entry, as sent"),
+    PrimaryKeyConstraint("batch_id", "position"),
+    UniqueConstraint("batch_id", "custom_id"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False, comment="of the entry"),
+    Column("outcome", Text, nullable=False),
+    Column("error_code", Text),
+    Column("reason", Text),
+    *_token_columns(),
+    Column("cost", Numeric),
+    Column("list_cost", Numeric),
+    Column("line", Text, comment="the provider's line as received; null where there was none"),
+    PrimaryKeyConstraint("batch_id", "position"),
+    _one_of("outcome", Outcome),
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False, comment="of the entry"),
+    Column("output", JSON, nullable=False, comment="what the Task made of the response"),
+    PrimaryKeyConstraint("batch_id", "position"),
+)
+
+stray_results = Table(
+    "stray_results",
+    metadata,
+    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("source", Text, nullable=False, comment="which of the provider's result files"),
+    Column("ends_at", BigInteger, nullable=False, comment="byte position behind the block that held the line"),
+    Column("number", Integer, nullable=False, comment="of the line within that block"),
+    Column("kind", Text, nullable=False),
+    Column("custom_id", Text),
+    Column("line", LargeBinary, nullable=False, comment="bytes, for it may be anything"),
+    _instant("received_at", default=True),
+    CheckConstraint("kind in ('malformed', 'unknown', 'duplicate')", name="kind"),
+    PrimaryKeyConstraint("batch_id", "source", "ends_at", "number"),
+)
