@@ -1,0 +1,265 @@
+"""The Temporal boundary: every name, and the shape of everything that crosses it.
+
+Names are written here once and never derived from code, so that renaming a class never breaks a running batch. What
+crosses carries ids, counts and short texts: no prompt, no response, no key, except for the entries of a `spec` that
+a foreign client hands in inline. Unknown fields are ignored, so that old workers can read what newer ones write.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from temporalio import activity
+
+from overnight.batches import BatchStatus, Outcome
+from overnight.schedule import PollSchedule
+
+WORKFLOW = "Batch"
+CANCEL = "cancel"
+POLL_NOW = "poll_now"
+PROGRESS = "progress"
+
+
+def workflow_id(batch_id: UUID) -> str:
+    """The id of the one workflow that runs a batch, when our own client starts it."""
+    return f"batch-{batch_id}"
+
+
+class Payload(BaseModel):
+    """A value that crosses the boundary, as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SpecEntry(Payload):
+    """One entry of an inline spec: a Task by its registered name and fields, or a provider-ready body."""
+
+    custom_id: str | None = None
+    task: str | None = None
+    fields: dict[str, JsonValue] = Field(default_factory=dict)
+    request: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.task is None) == (self.request is None):
+            raise ValueError("an entry has either a `task` with `fields`, or a `request`")
+        return self
+
+
+class BatchSpec(Payload):
+    """A whole batch, for clients that have no access to the database. Small ones: it travels in workflow history."""
+
+    provider: str
+    model: str
+    endpoint: str | None = None
+    handler: str | None = None
+    handler_task_queue: str | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    poll_waits: list[timedelta] | None = None
+    max_age: timedelta | None = None
+    allow_unknown_model: bool = False
+    entries: list[SpecEntry] = Field(min_length=1)
+
+
+class PollState(Payload):
+    """What the poll loop remembers when a long history continues as new."""
+
+    polls: int = 0
+    cancel_requested: bool = False
+    cancel_sent: bool = False
+    gave_up_at: datetime | None = None
+
+
+class BatchStart(Payload):
+    """The argument of the `Batch` workflow: a batch that is in Postgres, or the spec of one that is not."""
+
+    batch_id: UUID | None = None
+    spec: BatchSpec | None = None
+    resume: PollState | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.batch_id is None) == (self.spec is None):
+            raise ValueError("start a Batch with either `batch_id` or `spec`")
+        return self
+
+
+class OpenRequest(Payload):
+    """Claim a batch for the workflow that asks, and register it first where it came as a spec."""
+
+    start: BatchStart
+    workflow_id: str
+    run_id: str
+    """Of the first execution in the chain, so that a spec is registered once, however often it is asked."""
+
+
+class OpenBatch(Payload):
+    """What the workflow must know of its batch in order to sequence it."""
+
+    batch_id: UUID
+    status: BatchStatus
+    provider: str
+    model: str
+    entry_count: int
+    poll_waits: list[timedelta]
+    max_age: timedelta
+    submitted_at: datetime | None = None
+    provider_batch_id: str | None = None
+    handler: str | None = None
+    handler_task_queue: str | None = None
+
+    @property
+    def schedule(self) -> PollSchedule:
+        """When to poll."""
+        return PollSchedule(waits=tuple(self.poll_waits), max_age=self.max_age)
+
+
+class BatchRef(Payload):
+    """A batch by its id."""
+
+    batch_id: UUID
+
+
+class PollReport(Payload):
+    """Where a batch stands. Fields come in order of interest: Temporal's UI previews the first 50 characters."""
+
+    status: BatchStatus
+    done: int = 0
+    failed: int = 0
+    total: int = 0
+    reason: str | None = None
+    submitted_at: datetime | None = None
+
+
+class ExpireRequest(Payload):
+    """Max age has passed: ask the provider to cancel, and, when `final`, close the batch here whatever it answers."""
+
+    batch_id: UUID
+    final: bool = False
+
+
+class IngestReport(Payload):
+    """What came of the result lines: `lines` is the sum of the other counts but `without_line`."""
+
+    lines: int
+    accepted: int
+    duplicates: int
+    unknown: int
+    malformed: int
+    without_line: int
+
+
+class HydrateReport(Payload):
+    """Entries per outcome, final, and what they cost in US dollars."""
+
+    outcomes: dict[Outcome, int]
+    cost: Decimal | None = None
+    list_cost: Decimal | None = None
+
+
+class DispatchReport(Payload):
+    """Whether this call ran the handler; false when it had run already, or when there is none."""
+
+    ran: bool
+
+
+class BatchSummary(Payload):
+    """The result of the `Batch` workflow."""
+
+    batch_id: UUID
+    status: BatchStatus
+    outcomes: dict[Outcome, int]
+    cost: Decimal | None = None
+    list_cost: Decimal | None = None
+    reason: str | None = None
+
+
+class ProgressReport(Payload):
+    """The answer to the `progress` query: how far the workflow has come, in its own words."""
+
+    batch_id: UUID | None
+    step: str
+    status: BatchStatus
+    polls: int
+    done: int
+    failed: int
+    total: int
+    next_poll_at: datetime | None
+    cancel_requested: bool
+    last_error: str | None
+
+
+# The activities, as the workflow sees them. What runs is in `activities/`, under the same names and types.
+
+
+@activity.defn(name="open_batch")
+async def open_batch(request: OpenRequest) -> OpenBatch:
+    """Claim the batch for this workflow; no entry can be added any more."""
+    raise NotImplementedError
+
+
+@activity.defn(name="upload_entries")
+async def upload_entries(request: BatchRef) -> None:
+    """Upload the input, where the provider has a step for that."""
+    raise NotImplementedError
+
+
+@activity.defn(name="create_provider_batch")
+async def create_provider_batch(request: BatchRef) -> PollReport:
+    """Create the provider batch, or adopt the one that an earlier attempt created."""
+    raise NotImplementedError
+
+
+@activity.defn(name="fetch_status")
+async def fetch_status(request: BatchRef) -> PollReport:
+    """One poll."""
+    raise NotImplementedError
+
+
+@activity.defn(name="cancel_batch")
+async def cancel_batch(request: BatchRef) -> PollReport:
+    """Ask the provider to cancel; where nothing was sent yet, cancel here."""
+    raise NotImplementedError
+
+
+@activity.defn(name="expire_batch")
+async def expire_batch(request: ExpireRequest) -> PollReport:
+    """Max age has passed."""
+    raise NotImplementedError
+
+
+@activity.defn(name="ingest_results")
+async def ingest_results(request: BatchRef) -> IngestReport:
+    """Stream the result lines into Postgres; afterwards every entry has exactly one outcome."""
+    raise NotImplementedError
+
+
+@activity.defn(name="hydrate_results")
+async def hydrate_results(request: BatchRef) -> HydrateReport:
+    """Turn responses into outputs."""
+    raise NotImplementedError
+
+
+@activity.defn(name="dispatch_handler")
+async def dispatch_handler(request: BatchRef) -> DispatchReport:
+    """Run the handler, once."""
+    raise NotImplementedError
+
+
+ACTIVITIES: Mapping[str, Any] = {
+    stub.__name__: stub
+    for stub in (
+        open_batch,
+        upload_entries,
+        create_provider_batch,
+        fetch_status,
+        cancel_batch,
+        expire_batch,
+        ingest_results,
+        hydrate_results,
+        dispatch_handler,
+    )
+}

@@ -1,0 +1,102 @@
+"""BatchHandler: what happens once a batch is terminal."""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar, overload
+from uuid import UUID
+
+from overnight.batches import Batch, Entry, Outcome
+from overnight.errors import UnknownHandlerError
+from overnight.registry import Names
+from overnight.storage.dispatches import Connection
+from overnight.tasks import Task
+
+OutputT = TypeVar("OutputT")
+
+
+class Dispatched(Protocol):
+    """What a handler stands on: the batch's entries, and the transaction of its effects."""
+
+    def entries(
+        self, batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
+    ) -> AsyncIterator[Entry[Any]]:
+        """Stream entries."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """Join the dispatch transaction."""
+        ...
+
+
+class BatchHandler:
+    """What happens once a batch is terminal, whichever way it ended.
+
+    `on_completion` runs first, then exactly one of `on_success` (the batch `ended`) and `on_failure` (`canceled`,
+    `expired` or `failed`). Results are stored and every entry has its outcome before any of them runs, and after a
+    failed batch there may be results as well.
+
+    What is written on the connection of `self.transaction()` commits together with the note that the handler has run:
+    exactly once. Anything else (mail, HTTP calls, other databases) happens at least once, because a process can die
+    after it and before the note; use `self.batch.id` as the idempotency key there. A handler that raises is run again,
+    after growing waits, until it succeeds.
+
+    The class is registered under its name, or another: `class Save(BatchHandler, name="save")`.
+    """
+
+    def __init__(self, batch: Batch, dispatched: Dispatched) -> None:
+        self.batch = batch
+        self._dispatched = dispatched
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        handlers.register(cls, name)
+
+    async def handle(self) -> None:
+        """The order of the three hooks; override it for anything else."""
+        await self.on_completion()
+        if self.batch.status.is_success:
+            await self.on_success()
+        else:
+            await self.on_failure()
+
+    async def on_completion(self) -> None:
+        """The batch is over."""
+
+    async def on_success(self) -> None:
+        """The batch ended; single entries may still have failed."""
+
+    async def on_failure(self) -> None:
+        """The batch was canceled, expired or failed; `self.batch.failure_reason` says why."""
+
+    @overload
+    def entries(
+        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[OutputT]]: ...
+
+    @overload
+    def entries(
+        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]: ...
+
+    def entries(
+        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]:
+        """Stream the batch's entries in the order of adding; a batch need not fit in memory.
+
+        Args:
+            task: only entries of this Task, with its type of output.
+            outcomes: only entries with one of these outcomes.
+        """
+        return self._dispatched.entries(self.batch.id, task, outcomes)
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """The transaction that commits together with the note that this handler has run.
+
+        It is opened at the first use, and all uses are parts of the same one; an exception that leaves the block
+        undoes what the block did. It holds a lock on the batch's row, so keep slow work outside.
+        """
+        return self._dispatched.transaction()
+
+
+handlers: Names[BatchHandler] = Names("handler", UnknownHandlerError)
+"""All handler classes that were imported in this process."""

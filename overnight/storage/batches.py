@@ -1,0 +1,312 @@
+"""Rows of `batches` and `submissions`: what is known of a batch, and every change of its state.
+
+Each method is one transaction. Changes of state are compare-and-set in SQL, so that it does not matter how many
+workers, retries or zombies try: the first one wins and the others learn what it decided.
+"""
+
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, case, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from overnight.batches import TERMINAL, Batch, BatchStatus, Cost, Outcome, Progress, Usage
+from overnight.errors import BatchClosedError, CancelRefusedError, EmptyBatchError, UnknownBatchError
+from overnight.providers.base import ProviderReport, Submission
+from overnight.schedule import PollSchedule
+from overnight.storage.tables import batches, submissions
+
+MAX_AGE_EXCEEDED = "max_age_exceeded"
+"""The failure code of a batch that was waited for too long."""
+
+_TOKEN_ALPHABET = string.ascii_lowercase + string.digits
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewBatch:
+    """A batch to be."""
+
+    id: UUID
+    provider: str
+    model: str
+    endpoint: str
+    handler: str | None
+    handler_task_queue: str | None
+    metadata: Mapping[str, Any]
+    schedule: PollSchedule
+
+
+def usage_of(row: Row[Any]) -> Usage:
+    return Usage(
+        input_tokens=row.input_tokens,
+        cache_read_tokens=row.cache_read_tokens,
+        cache_write_tokens=row.cache_write_tokens,
+        cache_write_1h_tokens=row.cache_write_1h_tokens,
+        output_tokens=row.output_tokens,
+        reasoning_tokens=row.reasoning_tokens,
+    )
+
+
+def batch_of(row: Row[Any]) -> Batch:
+    """The value of a row."""
+    return Batch(
+        id=row.id,
+        provider=row.provider,
+        model=row.model,
+        endpoint=row.endpoint,
+        status=BatchStatus(row.status),
+        handler=row.handler,
+        handler_task_queue=row.handler_task_queue,
+        metadata=row.metadata,
+        schedule=PollSchedule(waits=tuple(row.poll_waits), max_age=row.max_age),
+        created_at=row.created_at,
+        sealed_at=row.sealed_at,
+        submitted_at=row.submitted_at,
+        ended_at=row.ended_at,
+        ingested_at=row.ingested_at,
+        hydrated_at=row.hydrated_at,
+        handler_dispatched_at=row.handler_dispatched_at,
+        cancel_requested_at=row.cancel_requested_at,
+        workflow_id=row.workflow_id,
+        provider_batch_id=row.provider_batch_id,
+        provider_details=row.provider_details,
+        progress=Progress(total=row.progress_total, done=row.progress_done, failed=row.progress_failed),
+        entry_count=row.entry_count,
+        request_bytes=row.request_bytes,
+        outcomes={Outcome(word): count for word, count in row.outcomes.items()},
+        usage=usage_of(row),
+        cost=Cost(billed=row.cost, list_price=row.list_cost),
+        failure_code=row.failure_code,
+        failure_reason=row.failure_reason,
+    )
+
+
+async def insert_batch(connection: AsyncConnection, new: NewBatch) -> None:
+    """Add the row of a `pending` batch, in the caller's transaction."""
+    await connection.execute(
+        insert(batches).values(
+            id=new.id,
+            provider=new.provider,
+            model=new.model,
+            endpoint=new.endpoint,
+            handler=new.handler,
+            handler_task_queue=new.handler_task_queue,
+            metadata=dict(new.metadata),
+            poll_waits=list(new.schedule.waits),
+            max_age=new.schedule.max_age,
+        )
+    )
+
+
+async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
+    """Read a batch and keep others from changing it until the transaction ends.
+
+    Raises:
+        UnknownBatchError: there is no such batch.
+    """
+    row = (await connection.execute(select(batches).where(batches.c.id == batch_id).with_for_update())).one_or_none()
+    if row is None:
+        raise UnknownBatchError(batch_id)
+    return batch_of(row)
+
+
+class BatchStore:
+    """Batches and their submissions."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def create(self, new: NewBatch) -> Batch:
+        """Add a `pending` batch without entries."""
+        async with self._engine.begin() as connection:
+            await insert_batch(connection, new)
+            return await lock_batch(connection, new.id)
+
+    async def get(self, batch_id: UUID) -> Batch:
+        """Read a batch.
+
+        Raises:
+            UnknownBatchError: there is no such batch.
+        """
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(select(batches).where(batches.c.id == batch_id))).one_or_none()
+        if row is None:
+            raise UnknownBatchError(batch_id)
+        return batch_of(row)
+
+    async def recent(self, *, limit: int) -> list[Batch]:
+        """The newest batches first."""
+        query = select(batches).order_by(batches.c.created_at.desc()).limit(limit)
+        async with self._engine.connect() as connection:
+            return [batch_of(row) for row in await connection.execute(query)]
+
+    async def seal(self, batch_id: UUID) -> tuple[Batch, bool]:
+        """Close the batch to further entries; also says whether this call was the one that closed it.
+
+        Raises:
+            EmptyBatchError: it has no entries.
+        """
+        async with self._engine.begin() as connection:
+            batch = await lock_batch(connection, batch_id)
+            if batch.sealed_at is not None:
+                return batch, False
+            if batch.entry_count == 0:
+                raise EmptyBatchError(batch_id)
+            await connection.execute(update(batches).where(batches.c.id == batch_id).values(sealed_at=func.now()))
+            return await lock_batch(connection, batch_id), True
+
+    async def claim(self, batch_id: UUID, workflow_id: str) -> Batch:
+        """Give the batch to one workflow for good; asking again with the same id changes nothing.
+
+        Raises:
+            BatchClosedError: another workflow runs it.
+            EmptyBatchError: it has no entries.
+        """
+        await self.seal(batch_id)
+        async with self._engine.begin() as connection:
+            batch = await lock_batch(connection, batch_id)
+            if batch.workflow_id not in {None, workflow_id}:
+                raise BatchClosedError(batch_id, f"start workflow {workflow_id} for")
+            await connection.execute(update(batches).where(batches.c.id == batch_id).values(workflow_id=workflow_id))
+            return await lock_batch(connection, batch_id)
+
+    async def submission(self, batch_id: UUID) -> Submission:
+        """The batch's open submission, which is made when there is none."""
+        async with self._engine.begin() as connection:
+            batch = await lock_batch(connection, batch_id)
+            row = await self._open_submission(connection, batch_id)
+            if row is None:
+                await self._insert_submission(connection, batch_id)
+                row = await self._open_submission(connection, batch_id)
+            assert row is not None
+            return Submission(
+                batch_id=batch_id,
+                token=row.token,
+                model=batch.model,
+                endpoint=batch.endpoint,
+                entry_count=batch.entry_count,
+                request_bytes=batch.request_bytes,
+                file_id=row.file_id,
+                marker=row.marker,
+                started_at=row.started_at,
+            )
+
+    async def _open_submission(self, connection: AsyncConnection, batch_id: UUID) -> Row[Any] | None:
+        query = select(submissions).where(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
+        return (await connection.execute(query)).one_or_none()
+
+    async def _insert_submission(self, connection: AsyncConnection, batch_id: UUID) -> None:
+        number = select(func.coalesce(func.max(submissions.c.number), 0) + 1).where(submissions.c.batch_id == batch_id)
+        token = "".join(secrets.choice(_TOKEN_ALPHABET) for _ in range(8))
+        values = {"batch_id": batch_id, "number": number.scalar_subquery(), "token": token}
+        await connection.execute(insert(submissions).values(values))
+
+    async def _change_submission(self, batch_id: UUID, **values: object) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                update(submissions)
+                .where(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
+                .values(**values)
+            )
+
+    async def record_upload(self, batch_id: UUID, file_id: str) -> None:
+        """The input is at the provider; it is never uploaded again for this submission."""
+        await self._change_submission(batch_id, file_id=file_id)
+
+    async def record_intent(self, batch_id: UUID, marker: str | None) -> None:
+        """From now on a provider batch may exist, whatever we hear."""
+        await self._change_submission(batch_id, started_at=func.now(), marker=marker)
+
+    async def withdraw_intent(self, batch_id: UUID) -> None:
+        """The provider refused: no batch exists, and the next create needs no search."""
+        await self._change_submission(batch_id, started_at=None)
+
+    async def record_acceptance(self, batch_id: UUID, report: ProviderReport) -> Batch:
+        """The provider has the batch, under this id."""
+        async with self._engine.begin() as connection:
+            await lock_batch(connection, batch_id)
+            await connection.execute(
+                update(submissions)
+                .where(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
+                .values(accepted_at=func.now(), provider_batch_id=report.provider_batch_id)
+            )
+            await connection.execute(
+                update(batches)
+                .where(batches.c.id == batch_id)
+                .values(
+                    provider_batch_id=report.provider_batch_id,
+                    submitted_at=func.coalesce(batches.c.submitted_at, func.now()),
+                )
+            )
+            await self._record_report(connection, batch_id, report)
+            return await lock_batch(connection, batch_id)
+
+    async def record_report(self, batch_id: UUID, report: ProviderReport) -> Batch:
+        """Write what the provider said, unless the batch is terminal already, and return what holds now."""
+        async with self._engine.begin() as connection:
+            await self._record_report(connection, batch_id, report)
+            return await lock_batch(connection, batch_id)
+
+    async def _record_report(self, connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> None:
+        batch = await lock_batch(connection, batch_id)
+        if batch.status.is_terminal:
+            return
+        status, code, reason = report.status, report.failure_code, report.failure_reason
+        if batch.failure_code == MAX_AGE_EXCEEDED:
+            # We asked for the cancel because the batch was too old: that is why it failed, and nobody canceled it.
+            status = BatchStatus.FAILED if status is BatchStatus.CANCELED else status
+            code, reason = batch.failure_code, batch.failure_reason
+        await connection.execute(
+            update(batches)
+            .where(batches.c.id == batch_id)
+            .values(
+                status=status.value,
+                provider_details=dict(report.details),
+                progress_total=report.progress.total,
+                progress_done=report.progress.done,
+                progress_failed=report.progress.failed,
+                failure_code=code,
+                failure_reason=reason,
+                ended_at=func.now() if status.is_terminal else None,
+            )
+        )
+
+    async def give_up(self, batch_id: UUID, reason: str) -> Batch:
+        """Max age has passed; note that the batch has failed, while the provider may still bring it to an end."""
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                update(batches)
+                .where(batches.c.id == batch_id, batches.c.status.not_in(TERMINAL))
+                .values(failure_code=MAX_AGE_EXCEEDED, failure_reason=reason)
+            )
+            return await lock_batch(connection, batch_id)
+
+    async def close(self, batch_id: UUID, status: BatchStatus, *, code: str, reason: str) -> Batch:
+        """End the batch from our side, unless it is terminal already, and return what holds now."""
+        assert status.is_terminal
+        values = {"status": status.value, "failure_code": code, "failure_reason": reason, "ended_at": func.now()}
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                update(batches).where(batches.c.id == batch_id, batches.c.status.not_in(TERMINAL)).values(values)
+            )
+            return await lock_batch(connection, batch_id)
+
+    async def request_cancel(self, batch_id: UUID) -> Batch:
+        """Note that somebody wants the batch canceled. Carrying it out is the workflow's.
+
+        Raises:
+            CancelRefusedError: it was never submitted, or it is over.
+        """
+        async with self._engine.begin() as connection:
+            batch = await lock_batch(connection, batch_id)
+            if batch.sealed_at is None:
+                raise CancelRefusedError(batch_id, "it was never submitted, so there is nothing to cancel")
+            if batch.status.is_terminal:
+                raise CancelRefusedError(batch_id, f"it is over, with status {batch.status.value}")
+            wanted = case((batches.c.cancel_requested_at.is_(None), func.now()), else_=batches.c.cancel_requested_at)
+            await connection.execute(update(batches).where(batches.c.id == batch_id).values(cancel_requested_at=wanted))
+            return await lock_batch(connection, batch_id)

@@ -1,0 +1,177 @@
+"""Rows of `outputs`, the verdicts of hydration, and entries as a whole: asked, answered, understood."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, Table, Text, and_, bindparam, cast, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from overnight.batches import Batch, Cost, Outcome, Usage
+from overnight.errors import OvernightError
+from overnight.storage.batches import lock_batch, usage_of
+from overnight.storage.database import psycopg_connection
+from overnight.storage.results import outcome_counts
+from overnight.storage.tables import batches, entries, outputs, results
+
+_COPY = "copy overnight.outputs (batch_id, position, output) from stdin"
+_PAGE_ENTRIES = 1_000
+_PAGE_BYTES = 8 * 1024 * 1024
+
+
+class HydrateConflictError(OvernightError):
+    """Somebody else hydrates the same batch; its progress stands, this attempt must start again from there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEntry:
+    """An entry with everything that is known of it, as text where only a Task can read it."""
+
+    position: int
+    custom_id: str
+    task: str | None
+    fields: str | None
+    outcome: Outcome | None
+    error_code: str | None
+    reason: str | None
+    usage: Usage
+    cost: Cost
+    line: str | None
+    output: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What hydration made of one response: its output as JSON text, or the reason why it has none."""
+
+    position: int
+    output: str | None = None
+    error_code: str | None = None
+    reason: str | None = None
+
+
+def _same_entry(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.batch_id == entries.c.batch_id, table.c.position == entries.c.position)
+
+
+def _page_query(outcomes: Collection[Outcome] | None) -> Select[Any]:
+    """One page of entries with their results and outputs, by position: served by the three primary keys."""
+    query = (
+        select(
+            entries.c.position,
+            entries.c.custom_id,
+            entries.c.task,
+            # As text: parsing is the Task's, and Python's own JSON reader is not the one that wrote it.
+            cast(entries.c.fields, Text).label("fields"),
+            *(column for column in results.c if column.name not in {"batch_id", "position"}),
+            cast(outputs.c.output, Text).label("output"),
+        )
+        .select_from(entries.outerjoin(results, _same_entry(results)).outerjoin(outputs, _same_entry(outputs)))
+        .where(entries.c.batch_id == bindparam("batch_id"), entries.c.position > bindparam("after"))
+        .order_by(entries.c.position)
+        .limit(_PAGE_ENTRIES)
+    )
+    if outcomes is None:
+        return query
+    return query.where(results.c.outcome.in_([outcome.value for outcome in outcomes]))
+
+
+def _stored(row: Row[Any]) -> StoredEntry:
+    return StoredEntry(
+        position=row.position,
+        custom_id=row.custom_id,
+        task=row.task,
+        fields=row.fields,
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        error_code=row.error_code,
+        reason=row.reason,
+        usage=usage_of(row) if row.outcome else Usage(),
+        cost=Cost(billed=row.cost, list_price=row.list_cost),
+        line=row.line,
+        output=row.output,
+    )
+
+
+class OutputStore:
+    """Outputs of batches, and their entries for reading."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def pages(
+        self, batch_id: UUID, *, after: int = 0, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Sequence[StoredEntry]]:
+        """The batch's entries behind a position, in the order of adding, in pages of bounded size.
+
+        No transaction stays open between pages.
+        """
+        query = _page_query(outcomes)
+        while True:
+            async with self._engine.connect() as connection:
+                page: list[StoredEntry] = []
+                size = 0
+                async with connection.stream(query, {"batch_id": batch_id, "after": after}) as rows:
+                    async for row in rows:
+                        page.append(_stored(row))
+                        after, size = row.position, size + len(row.line or "")
+                        if size > _PAGE_BYTES:
+                            break
+            if not page:
+                return
+            yield page
+
+    async def hydrated_to(self, batch_id: UUID) -> int:
+        """The position up to which verdicts are committed."""
+        query = select(batches.c.hydrate_position).where(batches.c.id == batch_id)
+        async with self._engine.connect() as connection:
+            position: int = (await connection.execute(query)).scalar_one()
+        return position
+
+    async def write(self, batch_id: UUID, verdicts: Sequence[Verdict], *, before: int, after: int) -> None:
+        """Commit a page of verdicts together with its position.
+
+        Raises:
+            HydrateConflictError: another process was faster.
+        """
+        async with self._engine.begin() as connection:
+            moved = await connection.execute(
+                update(batches)
+                .where(batches.c.id == batch_id, batches.c.hydrate_position == before, batches.c.hydrated_at.is_(None))
+                .values(hydrate_position=after)
+            )
+            if moved.rowcount != 1:
+                raise HydrateConflictError(f"Batch {batch_id} is being hydrated by another process as well.")
+            await self._copy_outputs(connection, batch_id, verdicts)
+            await self._mark_invalid(connection, batch_id, verdicts)
+
+    async def _copy_outputs(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
+        driver = await psycopg_connection(connection)
+        async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for verdict in verdicts:
+                if verdict.output is not None:
+                    await copy.write_row((batch_id, verdict.position, verdict.output))
+
+    async def _mark_invalid(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
+        invalid = [
+            {"entry": verdict.position, "code": verdict.error_code, "why": verdict.reason}
+            for verdict in verdicts
+            if verdict.output is None
+        ]
+        if not invalid:
+            return
+        statement = (
+            update(results)
+            .where(results.c.batch_id == batch_id, results.c.position == bindparam("entry"))
+            .values(outcome=Outcome.INVALID.value, error_code=bindparam("code"), reason=bindparam("why"))
+        )
+        await connection.execute(statement, invalid)
+
+    async def finish(self, batch_id: UUID) -> Batch:
+        """Every outcome is final now. Doing it again changes nothing."""
+        async with self._engine.begin() as connection:
+            batch = await lock_batch(connection, batch_id)
+            if batch.hydrated_at is None:
+                values = {"hydrated_at": func.now(), "outcomes": await outcome_counts(connection, batch_id)}
+                await connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
+            return await lock_batch(connection, batch_id)

@@ -1,0 +1,234 @@
+"""Rows of `results` and `stray_results`: result lines go in once, in blocks that commit with their position."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, case, func, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from overnight.batches import Batch, BatchStatus, Cost, Outcome, Usage
+from overnight.errors import OvernightError
+from overnight.providers.base import ResultPosition
+from overnight.storage.batches import MAX_AGE_EXCEEDED, lock_batch
+from overnight.storage.database import psycopg_connection
+from overnight.storage.tables import batches, entries, results, stray_results
+
+_COPY_RESULTS = """
+copy overnight.results (
+    batch_id, position, outcome, error_code, reason, input_tokens, cache_read_tokens, cache_write_tokens,
+    cache_write_1h_tokens, output_tokens, reasoning_tokens, cost, list_cost, line
+) from stdin
+"""
+_COPY_STRAYS = "copy overnight.stray_results (batch_id, source, ends_at, number, kind, custom_id, line) from stdin"
+_COPY_SEEN = "copy (select position from overnight.results where batch_id = %s) to stdout"
+
+
+class IngestConflictError(OvernightError):
+    """Somebody else ingests the same batch; its progress stands, this attempt must start again from there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewResult:
+    """The first line for an entry."""
+
+    position: int
+    outcome: Outcome
+    usage: Usage
+    cost: Cost
+    error_code: str | None
+    reason: str | None
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stray:
+    """A line that is no entry's result: `malformed`, `unknown` or `duplicate`."""
+
+    number: int
+    kind: str
+    custom_id: str | None
+    line: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestedBlock:
+    """A block of lines, sorted out, and the positions before and behind it."""
+
+    before: ResultPosition
+    after: ResultPosition
+    results: Sequence[NewResult]
+    strays: Sequence[Stray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineCounts:
+    """Every received line accounted for."""
+
+    accepted: int
+    duplicate: int
+    unknown: int
+    malformed: int
+    without_line: int
+
+
+_NO_LINE = {
+    BatchStatus.CANCELED: (
+        Outcome.CANCELED,
+        "batch_canceled",
+        "The batch was canceled before this entry was answered.",
+    ),
+    BatchStatus.EXPIRED: (Outcome.EXPIRED, "batch_expired", "The batch expired before this entry was answered."),
+    BatchStatus.ENDED: (Outcome.MISSING, "no_result_line", "The batch is over and the provider gave no result for it."),
+}
+
+
+def outcome_without_line(batch: Batch) -> tuple[Outcome, str, str]:
+    """The outcome, code and reason of the entries for which the provider gave no line."""
+    if batch.status is BatchStatus.FAILED:
+        code, reason = batch.failure_code or "batch_failed", batch.failure_reason or "The batch failed."
+        return (Outcome.EXPIRED if code == MAX_AGE_EXCEEDED else Outcome.ERRORED), code, reason
+    return _NO_LINE[batch.status]
+
+
+def _result_row(batch_id: UUID, result: NewResult) -> tuple[object, ...]:
+    usage = result.usage
+    return (
+        batch_id,
+        result.position,
+        result.outcome.value,
+        result.error_code,
+        result.reason,
+        usage.input_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        result.cost.billed,
+        result.cost.list_price,
+        result.line,
+    )
+
+
+class ResultStore:
+    """Results of batches."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def position(self, batch_id: UUID) -> ResultPosition:
+        """How far the lines of this batch are committed."""
+        query = select(batches.c.ingest_source, batches.c.ingest_offset).where(batches.c.id == batch_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).one()
+        return ResultPosition(source=row.ingest_source, offset=row.ingest_offset)
+
+    async def seen(self, batch_id: UUID) -> set[int]:
+        """The entries that have a result already, by position."""
+        async with self._engine.connect() as connection:
+            driver = await psycopg_connection(connection)
+            async with driver.cursor() as cursor, cursor.copy(_COPY_SEEN, (batch_id,)) as copy:
+                return {int(bytes(block)) async for block in copy}
+
+    async def write(self, batch_id: UUID, block: IngestedBlock) -> None:
+        """Commit a block together with its position.
+
+        Raises:
+            IngestConflictError: the position is not where this block begins; another process was faster.
+        """
+        async with self._engine.begin() as connection:
+            await self._advance(connection, batch_id, block)
+            await self._copy(connection, _COPY_RESULTS, (_result_row(batch_id, result) for result in block.results))
+            source, ends_at = block.after.source, block.after.offset
+            await self._copy(
+                connection,
+                _COPY_STRAYS,
+                (
+                    (batch_id, source, ends_at, stray.number, stray.kind, stray.custom_id, stray.line)
+                    for stray in block.strays
+                ),
+            )
+
+    async def _advance(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
+        moved = await connection.execute(
+            update(batches)
+            .where(
+                batches.c.id == batch_id,
+                batches.c.ingest_source == block.before.source,
+                batches.c.ingest_offset == block.before.offset,
+                batches.c.ingested_at.is_(None),
+            )
+            .values(ingest_source=block.after.source, ingest_offset=block.after.offset)
+        )
+        if moved.rowcount != 1:
+            raise IngestConflictError(f"Batch {batch_id} is being ingested by another process as well.")
+
+    async def _copy(self, connection: AsyncConnection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        driver = await psycopg_connection(connection)
+        async with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                await copy.write_row(row)
+
+    async def finish(self, batch_id: UUID, *, price_version: str | None) -> Batch:
+        """Give every entry without a line its outcome, and add everything up. Doing it again changes nothing."""
+        async with self._engine.begin() as connection:
+            batch = await lock_batch(connection, batch_id)
+            if batch.ingested_at is None:
+                await self._insert_without_line(connection, batch)
+                sums = await self._sums(connection, batch_id)
+                values = {**sums, "ingested_at": func.now(), "price_version": price_version}
+                await connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
+            return await lock_batch(connection, batch_id)
+
+    async def _insert_without_line(self, connection: AsyncConnection, batch: Batch) -> None:
+        outcome, code, reason = outcome_without_line(batch)
+        with_line = select(results.c.position).where(
+            results.c.batch_id == batch.id, results.c.position == entries.c.position
+        )
+        without = select(
+            entries.c.batch_id, entries.c.position, literal(outcome.value), literal(code), literal(reason)
+        ).where(entries.c.batch_id == batch.id, ~with_line.exists())
+        columns = ["batch_id", "position", "outcome", "error_code", "reason"]
+        await connection.execute(insert(results).from_select(columns, without))
+
+    async def _sums(self, connection: AsyncConnection, batch_id: UUID) -> dict[str, Any]:
+        row = (await connection.execute(_totals(batch_id))).one()
+        return {**row._asdict(), "outcomes": await outcome_counts(connection, batch_id)}
+
+    async def line_counts(self, batch_id: UUID) -> LineCounts:
+        """What became of the received lines."""
+        query = (
+            select(stray_results.c.kind, func.count())
+            .where(stray_results.c.batch_id == batch_id)
+            .group_by(stray_results.c.kind)
+        )
+        with_line = select(func.count(results.c.line), func.count()).where(results.c.batch_id == batch_id)
+        async with self._engine.connect() as connection:
+            strays = {row.kind: row[1] for row in await connection.execute(query)}
+            lines, rows = (await connection.execute(with_line)).one()
+        return LineCounts(
+            accepted=lines,
+            duplicate=strays.get("duplicate", 0),
+            unknown=strays.get("unknown", 0),
+            malformed=strays.get("malformed", 0),
+            without_line=rows - lines,
+        )
+
+
+async def outcome_counts(connection: AsyncConnection, batch_id: UUID) -> dict[str, int]:
+    """Entries per outcome."""
+    query = select(results.c.outcome, func.count()).where(results.c.batch_id == batch_id).group_by(results.c.outcome)
+    return {row.outcome: row[1] for row in await connection.execute(query)}
+
+
+def _totals(batch_id: UUID) -> Any:
+    """Token and cost sums. A batch with one entry of unknown cost has an unknown cost, not a lower one."""
+    tokens = [column for column in results.c if column.name.endswith("_tokens")]
+    sums: list[ColumnElement[Any]] = [func.coalesce(func.sum(column), 0).label(column.name) for column in tokens]
+    for column in (results.c.cost, results.c.list_cost):
+        unknown = func.bool_or((results.c.input_tokens + results.c.output_tokens > 0) & column.is_(None))
+        sums.append(case((unknown, None), else_=func.coalesce(func.sum(column), Decimal(0))).label(column.name))
+    return select(*sums).where(results.c.batch_id == batch_id)

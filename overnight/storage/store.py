@@ -1,0 +1,55 @@
+"""Postgres, as the rest of the library sees it."""
+
+from typing import Self
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from overnight.settings import Settings
+from overnight.storage.batches import BatchStore
+from overnight.storage.database import check_schema, create_engine, upgrade
+from overnight.storage.dispatches import DispatchStore
+from overnight.storage.entries import EntryStore
+from overnight.storage.outputs import OutputStore
+from overnight.storage.results import ResultStore
+
+
+class Store:
+    """All tables behind one engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self.batches = BatchStore(engine)
+        self.entries = EntryStore(engine)
+        self.results = ResultStore(engine)
+        self.outputs = OutputStore(engine)
+        self.dispatches = DispatchStore(engine)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """A store on the database that the settings name; nothing is connected yet.
+
+        Raises:
+            ConfigurationError: no database is set.
+        """
+        return cls(create_engine(settings.sqlalchemy_url))
+
+    async def check(self) -> None:
+        """Make sure that the database answers and has the schema that this code needs.
+
+        Raises:
+            DatabaseError: it does not answer.
+            SchemaVersionError: its schema is another.
+        """
+        await check_schema(self._engine)
+
+    async def upgrade(self) -> str:
+        """Bring the schema to this code's version and return it.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        return await upgrade(self._engine)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
