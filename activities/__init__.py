@@ -1,0 +1,38 @@
+"""The effectful half of the application: one module per step, in the workflow's words."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from activities.cancel import CancelActivities
+from activities.dispatch_handler import DispatchActivities
+from activities.fetch_status import PollActivities
+from activities.finalize import HydrateActivities, IngestActivities
+from activities.services import Services
+from activities.submit import SubmitActivities
+
+__all__ = ["Services", "batch_activities", "handler_activities"]
+
+
+def batch_activities(services: Services) -> Sequence[Callable[..., Any]]:
+    """What runs wherever batches run; it needs the providers' keys and none of the user's code."""
+    submit, poll, cancel, ingest = (
+        SubmitActivities(services),
+        PollActivities(services),
+        CancelActivities(services),
+        IngestActivities(services),
+    )
+    return [
+        submit.open_batch,
+        submit.upload_entries,
+        submit.create_provider_batch,
+        poll.fetch_status,
+        cancel.cancel_batch,
+        cancel.expire_batch,
+        ingest.ingest_results,
+    ]
+
+
+def handler_activities(services: Services) -> Sequence[Callable[..., Any]]:
+    """What runs the user's code; it needs no key."""
+    hydrate, dispatch = HydrateActivities(services), DispatchActivities(services)
+    return [hydrate.hydrate_results, dispatch.dispatch_handler]

@@ -133,6 +133,8 @@ class Batch:
     cost: Cost
     failure_code: str | None
     failure_reason: str | None
+    last_error: str | None
+    """The newest failure of a step of ours, in full; it may quote entries."""
 
     @property
     def waited(self) -> timedelta | None:

@@ -68,6 +68,7 @@ class PollState(Payload):
     """What the poll loop remembers when a long history continues as new."""
 
     polls: int = 0
+    waits: int = 0
     cancel_requested: bool = False
     cancel_sent: bool = False
     gave_up_at: datetime | None = None

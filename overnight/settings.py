@@ -82,6 +82,10 @@ class Settings(BaseSettings):
         bool, Field(description="The client process has no provider keys by design; do not ask it for one.")
     ] = False
 
+    log_error_texts: Annotated[
+        bool, Field(description="Log what handlers raise in full. It may quote prompts and answers: for development.")
+    ] = False
+
     openai_api_key: Annotated[SecretStr | None, Field(validation_alias="OPENAI_API_KEY")] = None
     openai_base_url: Annotated[BaseUrl, Field(validation_alias="OPENAI_BASE_URL")] = "https://api.openai.com/v1"
     openai_organization: Annotated[str | None, Field(validation_alias="OPENAI_ORG_ID")] = None

@@ -1,0 +1,5 @@
+"""The deterministic half of the application: what happens to a batch, and in which order."""
+
+from workflows.batch import BatchWorkflow
+
+__all__ = ["BatchWorkflow"]

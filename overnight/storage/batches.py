@@ -82,6 +82,7 @@ def batch_of(row: Row[Any]) -> Batch:
         cost=Cost(billed=row.cost, list_price=row.list_cost),
         failure_code=row.failure_code,
         failure_reason=row.failure_reason,
+        last_error=row.last_error,
     )
 
 
@@ -294,6 +295,22 @@ class BatchStore:
                 update(batches).where(batches.c.id == batch_id, batches.c.status.not_in(TERMINAL)).values(values)
             )
             return await lock_batch(connection, batch_id)
+
+    async def record_error(self, batch_id: UUID, text: str | None) -> None:
+        """Keep the full text of a step's failure, which may quote prompts and so can go nowhere else."""
+        async with self._engine.begin() as connection:
+            await connection.execute(update(batches).where(batches.c.id == batch_id).values(last_error=text))
+
+    async def claimed(self, provider: str) -> set[str]:
+        """Provider batches that belong to a batch of ours already, newest first, as far back as adoption may look."""
+        query = (
+            select(batches.c.provider_batch_id)
+            .where(batches.c.provider == provider, batches.c.provider_batch_id.is_not(None))
+            .order_by(batches.c.created_at.desc())
+            .limit(10_000)
+        )
+        async with self._engine.connect() as connection:
+            return set((await connection.execute(query)).scalars())
 
     async def request_cancel(self, batch_id: UUID) -> Batch:
         """Note that somebody wants the batch canceled. Carrying it out is the workflow's.

@@ -94,6 +94,7 @@ batches = Table(
     Column("progress_failed", Integer, nullable=False, server_default=text("0")),
     Column("failure_code", Text),
     Column("failure_reason", Text),
+    Column("last_error", Text, comment="a step's newest failure, in full: it may quote entries, so it stays here"),
     Column("ingest_source", Text, nullable=False, server_default=text("''")),
     Column("ingest_offset", BigInteger, nullable=False, server_default=text("0")),
     Column("hydrate_position", Integer, nullable=False, server_default=text("0")),

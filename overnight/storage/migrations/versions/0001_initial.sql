@@ -29,6 +29,7 @@ create table overnight.batches (
     progress_failed integer default 0 not null,
     failure_code text,
     failure_reason text,
+    last_error text,
     ingest_source text default '' not null,
     ingest_offset bigint default 0 not null,
     hydrate_position integer default 0 not null,
@@ -48,6 +49,7 @@ create table overnight.batches (
     constraint batches_provider_provider_batch_id_key unique (provider, provider_batch_id)
 );
 comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
+comment on column overnight.batches.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
 comment on column overnight.batches.outcomes is 'entries per outcome';
 comment on column overnight.batches.cost is 'US dollars at the batch rate; null where no price is known';
 comment on column overnight.batches.list_cost is 'US dollars that the same tokens cost without batching';

@@ -1,0 +1,31 @@
+"""Rows to what crosses the Temporal boundary."""
+
+from overnight.batches import Batch
+from overnight.contracts import OpenBatch, PollReport
+
+
+def poll_report(batch: Batch) -> PollReport:
+    return PollReport(
+        status=batch.status,
+        done=batch.progress.done,
+        failed=batch.progress.failed,
+        total=batch.progress.total,
+        reason=batch.failure_reason,
+        submitted_at=batch.submitted_at,
+    )
+
+
+def open_report(batch: Batch) -> OpenBatch:
+    return OpenBatch(
+        batch_id=batch.id,
+        status=batch.status,
+        provider=batch.provider,
+        model=batch.model,
+        entry_count=batch.entry_count,
+        poll_waits=list(batch.schedule.waits),
+        max_age=batch.schedule.max_age,
+        submitted_at=batch.submitted_at,
+        provider_batch_id=batch.provider_batch_id,
+        handler=batch.handler,
+        handler_task_queue=batch.handler_task_queue,
+    )

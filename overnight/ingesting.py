@@ -1,0 +1,60 @@
+"""Sorting out result lines: each is the first for its entry, or a stray. Pure, in memory, no I/O."""
+
+from collections.abc import Mapping, MutableSet
+from dataclasses import dataclass
+
+from overnight.batches import Batch
+from overnight.costs import cost_of
+from overnight.providers.base import LineBlock, MalformedLineError, ProviderFacts, ResultLine, ResultPosition
+from overnight.storage.results import IngestedBlock, NewResult, Stray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sorter:
+    """Sorts lines for one batch.
+
+    Attributes:
+        positions: the position of each custom id of the batch.
+        seen: positions of the entries that have their result already; it grows as lines are sorted.
+    """
+
+    batch: Batch
+    facts: ProviderFacts
+    token: str
+    positions: Mapping[str, int]
+    seen: MutableSet[int]
+
+    def sort(self, block: LineBlock, before: ResultPosition) -> IngestedBlock:
+        """Give every line of a block its place."""
+        results: list[NewResult] = []
+        strays: list[Stray] = []
+        for number, line in enumerate(block.lines):
+            placed = self._place(number, line)
+            (results if isinstance(placed, NewResult) else strays).append(placed)  # type: ignore[arg-type]
+        return IngestedBlock(before=before, after=block.position, results=results, strays=strays)
+
+    def _place(self, number: int, line: bytes) -> NewResult | Stray:
+        try:
+            parsed = self.facts.parse_line(line, self.token)
+            text = line.decode()
+        except (MalformedLineError, UnicodeDecodeError):
+            return Stray(number=number, kind="malformed", custom_id=None, line=line)
+        position = self.positions.get(parsed.custom_id)
+        if position is None:
+            return Stray(number=number, kind="unknown", custom_id=parsed.custom_id, line=line)
+        if position in self.seen:
+            return Stray(number=number, kind="duplicate", custom_id=parsed.custom_id, line=line)
+        self.seen.add(position)
+        return self._result(position, parsed, text)
+
+    def _result(self, position: int, parsed: ResultLine, text: str) -> NewResult:
+        batch = self.batch
+        return NewResult(
+            position=position,
+            outcome=parsed.outcome,
+            usage=parsed.usage,
+            cost=cost_of(parsed.usage, provider=batch.provider, model=batch.model, at=batch.submitted_at),
+            error_code=parsed.error_code,
+            reason=parsed.reason,
+            line=text,
+        )

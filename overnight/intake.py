@@ -1,0 +1,115 @@
+"""What users hand in, checked and rendered into entries that are ready to be sent."""
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from overnight.costs import knows_model
+from overnight.errors import CustomIdError, RequestError, UnknownModelError
+from overnight.providers.base import ProviderFacts
+from overnight.storage.entries import NewEntry, Room
+from overnight.tasks import Task, tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawRequest:
+    """A provider-ready body, for people who have one. Its response is stored as it comes; no Task reads it."""
+
+    body: Mapping[str, Any]
+
+
+Item = Task[Any] | RawRequest
+
+
+def check_model(facts: ProviderFacts, model: str, *, allow_unknown: bool) -> None:
+    """Refuse a model that cannot be batched, or whose name is probably a slip.
+
+    Raises:
+        UnknownModelError: with the way out.
+    """
+    if not facts.supports_batch(model):
+        raise UnknownModelError("batch model", model, f"Provider {facts.name!r} takes no batches for this model.")
+    if not allow_unknown and not knows_model(facts.name, model):
+        raise UnknownModelError(
+            "model",
+            model,
+            f"The installed price table has no such model of {facts.name!r}. If the name is right, pass "
+            f"allow_unknown_model=True: the batch runs, and its cost stays unknown.",
+        )
+
+
+def choose_endpoint(facts: ProviderFacts, endpoint: str | None) -> str:
+    """The endpoint a batch addresses; the provider's first one by default.
+
+    Raises:
+        RequestError: the provider has no such batch endpoint.
+    """
+    if endpoint is None:
+        return facts.endpoints[0]
+    if endpoint not in facts.endpoints:
+        raise RequestError(
+            f"Provider {facts.name!r} has no batch endpoint {endpoint!r}. It has: {', '.join(facts.endpoints)}."
+        )
+    return endpoint
+
+
+def room(facts: ProviderFacts) -> Room:
+    """What a batch of this provider may hold."""
+    return Room(provider=facts.name, limits=facts.limits, frame_bytes=facts.frame_bytes)
+
+
+class Intake:
+    """Turns tasks and raw bodies into entries of one batch: its provider, its model, its endpoint."""
+
+    def __init__(self, facts: ProviderFacts, *, model: str, endpoint: str) -> None:
+        self._facts, self._model, self._endpoint = facts, model, endpoint
+        self._custom_id = re.compile(facts.limits.custom_id_pattern)
+
+    def entry(self, item: Item, custom_id: str | None = None) -> NewEntry:
+        """One entry, checked and rendered.
+
+        Raises:
+            CustomIdError: the provider would refuse the custom id.
+            RequestError: the provider could not take the request.
+            UnknownTaskError: the Task's class cannot be found again by name.
+        """
+        if custom_id is not None and not self._custom_id.fullmatch(custom_id):
+            raise CustomIdError(custom_id, self._facts.limits.custom_id_pattern)
+        if isinstance(item, RawRequest):
+            self._facts.check(item.body, model=self._model, endpoint=self._endpoint)
+            return NewEntry(custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body))
+        name = tasks.name_of(type(item))
+        body = self._facts.render(item.render(), model=self._model, endpoint=self._endpoint)
+        return NewEntry(
+            custom_id=custom_id, label=_label(name), task=name, fields=_json(item.model_dump()), request=_json(body)
+        )
+
+
+def _json(value: Any) -> str:
+    """Compact JSON text.
+
+    Raises:
+        RequestError: it has none: a lone surrogate, say, that no provider and no database takes.
+    """
+    try:
+        return to_json(value).decode()
+    except (PydanticSerializationError, UnicodeError) as error:
+        raise RequestError(f"The request has no JSON form: {error}") from None
+
+
+def _label(name: str) -> str:
+    """What default custom ids begin with: short enough to leave room for the number."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40]
+
+
+async def iterate(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+    """Any iterable, synchronous or not."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -1,0 +1,48 @@
+"""Stored entries back into typed ones."""
+
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+from uuid import UUID
+
+from overnight.batches import Entry, Outcome
+from overnight.storage.outputs import StoredEntry
+from overnight.storage.store import Store
+from overnight.tasks import Task, tasks
+
+
+def entry_of(stored: StoredEntry) -> Entry[Any]:
+    """The entry, with its task and output as the Task's own types.
+
+    Raises:
+        UnknownTaskError: the Task's class is not registered in this process.
+    """
+    task = tasks.resolve(stored.task) if stored.task else None
+    return Entry(
+        custom_id=stored.custom_id,
+        outcome=stored.outcome,
+        task=task.model_validate_json(stored.fields) if task and stored.fields else None,
+        output=task.load_output(stored.output) if task and stored.output is not None else None,
+        error_code=stored.error_code,
+        reason=stored.reason,
+        usage=stored.usage,
+        cost=stored.cost,
+        response=stored.line,
+    )
+
+
+async def entries(
+    store: Store, batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
+) -> AsyncIterator[Entry[Any]]:
+    """Stream a batch's entries in the order of adding.
+
+    Args:
+        store: where they are.
+        batch_id: of which batch.
+        task: only entries of this Task.
+        outcomes: only entries with one of these outcomes.
+    """
+    wanted = tasks.name_of(task) if task else None
+    async for page in store.outputs.pages(batch_id, outcomes=outcomes):
+        for stored in page:
+            if wanted is None or stored.task == wanted:
+                yield entry_of(stored)

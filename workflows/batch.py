@@ -1,0 +1,308 @@
+"""The life of one batch."""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from overnight import contracts
+    from overnight.batches import BatchStatus
+    from overnight.contracts import (
+        BatchRef,
+        BatchStart,
+        BatchSummary,
+        ExpireRequest,
+        HydrateReport,
+        OpenBatch,
+        OpenRequest,
+        PollReport,
+        PollState,
+        ProgressReport,
+    )
+    from workflows import options, texts
+
+
+@workflow.defn(name=contracts.WORKFLOW)
+class BatchWorkflow:
+    """Submits a batch, polls until it is over, and hands the results to its handler."""
+
+    @workflow.init
+    def __init__(self, start: BatchStart) -> None:
+        resume = start.resume or PollState()
+        self._batch: OpenBatch | None = None
+        self._step = "open"
+        self._report = PollReport(status=BatchStatus.PENDING)
+        self._last_error: str | None = None
+        self._polls = resume.polls
+        self._waits = resume.waits
+        self._asked_wait: timedelta | None = None
+        self._next_poll_at: datetime | None = None
+        self._cancel_requested = resume.cancel_requested
+        self._cancel_sent = resume.cancel_sent
+        self._cancel_is_due = resume.cancel_requested and not resume.cancel_sent
+        self._gave_up_at = resume.gave_up_at
+        self._woken = False
+
+    @workflow.run
+    async def run(self, start: BatchStart) -> BatchSummary:
+        """Temporal's own cancellation means what the `cancel` signal means; it orphans nothing."""
+        return await self._cancellation_as_signal(self._live(start))
+
+    async def _live(self, start: BatchStart) -> BatchSummary:
+        batch = await self._open(start)
+        await self._submit(batch)
+        await self._poll_until_terminal(batch)
+        await self._ingest(batch)
+        hydrated = await self._hydrate(batch)
+        await self._dispatch(batch)
+        return self._summary(batch, hydrated)
+
+    # The steps.
+
+    async def _open(self, start: BatchStart) -> OpenBatch:
+        info = workflow.info()
+        batch = await workflow.execute_activity(
+            contracts.open_batch,
+            OpenRequest(start=start, workflow_id=info.workflow_id, run_id=info.first_execution_run_id),
+            summary="claim the batch",
+            **options.OPEN,
+        )
+        self._batch = batch
+        self._report = PollReport(status=batch.status, submitted_at=batch.submitted_at)
+        return batch
+
+    async def _submit(self, batch: OpenBatch) -> None:
+        if batch.provider_batch_id is not None or self._report.status.is_terminal:
+            return
+        self._enter("submit")
+        upload = workflow.start_activity(
+            contracts.upload_entries,
+            BatchRef(batch_id=batch.batch_id),
+            summary=f"upload {batch.entry_count} entries",
+            **options.SUBMIT,
+        )
+        if not await self._unless_cancelled(upload):
+            return
+        create = workflow.start_activity(
+            contracts.create_provider_batch,
+            BatchRef(batch_id=batch.batch_id),
+            summary=f"create at {batch.provider}",
+            **options.SUBMIT,
+        )
+        if await self._unless_cancelled(create):
+            self._take(create.result())
+
+    async def _poll_until_terminal(self, batch: OpenBatch) -> None:
+        self._enter("poll")
+        while not self._report.status.is_terminal:
+            await self._wait(batch)
+            await (self._cancel(batch) if self._cancel_is_due else self._poll(batch))
+            await self._expire_if_too_old(batch)
+            self._continue_as_new_if_long(batch)
+
+    async def _ingest(self, batch: OpenBatch) -> None:
+        self._enter("ingest")
+        await workflow.execute_activity(
+            contracts.ingest_results,
+            BatchRef(batch_id=batch.batch_id),
+            summary=f"{self._report.status.value}: read the result lines",
+            **options.FINALIZE,
+        )
+
+    async def _hydrate(self, batch: OpenBatch) -> HydrateReport:
+        self._enter("hydrate")
+        return await workflow.execute_activity(
+            contracts.hydrate_results,
+            BatchRef(batch_id=batch.batch_id),
+            task_queue=batch.handler_task_queue,
+            summary="turn responses into outputs",
+            **options.FINALIZE,
+        )
+
+    async def _dispatch(self, batch: OpenBatch) -> None:
+        self._enter("dispatch")
+        await workflow.execute_activity(
+            contracts.dispatch_handler,
+            BatchRef(batch_id=batch.batch_id),
+            task_queue=batch.handler_task_queue,
+            summary=f"run {batch.handler}" if batch.handler else "no handler to run",
+            **options.DISPATCH,
+        )
+
+    def _summary(self, batch: OpenBatch, hydrated: HydrateReport) -> BatchSummary:
+        self._enter("done")
+        return BatchSummary(
+            batch_id=batch.batch_id,
+            status=self._report.status,
+            outcomes=hydrated.outcomes,
+            cost=hydrated.cost,
+            list_cost=hydrated.list_cost,
+            reason=self._report.reason,
+        )
+
+    # One round of polling.
+
+    async def _wait(self, batch: OpenBatch) -> None:
+        wait = self._next_wait(batch)
+        self._next_poll_at = workflow.now() + wait
+        self._show()
+        try:
+            await workflow.wait_condition(
+                self._is_called, timeout=wait, timeout_summary=texts.waiting(self._report, self._polls, wait)
+            )
+        except TimeoutError:
+            self._waits += 1
+        self._woken, self._next_poll_at, self._asked_wait = False, None, None
+
+    def _is_called(self) -> bool:
+        return self._woken or self._cancel_is_due
+
+    def _next_wait(self, batch: OpenBatch) -> timedelta:
+        if self._gave_up_at is not None:
+            left = self._gave_up_at + options.GRACE - workflow.now()
+            return max(min(batch.schedule.waits[0], options.GRACE_WAIT, left), timedelta(0))
+        return batch.schedule.wait(polls=self._waits, age=self._age(), asked=self._asked_wait)
+
+    def _age(self) -> timedelta:
+        return workflow.now() - (self._report.submitted_at or workflow.info().start_time)
+
+    async def _poll(self, batch: OpenBatch) -> None:
+        self._polls += 1
+        try:
+            report = await workflow.execute_activity(
+                contracts.fetch_status,
+                BatchRef(batch_id=batch.batch_id),
+                summary=f"poll {self._polls}",
+                **options.POLL,
+            )
+        except ActivityError as error:
+            self._note(error)
+        else:
+            self._take(report)
+        # A cancel that the provider would not hear is asked for again, in turn with the polls.
+        self._cancel_is_due = self._cancel_requested and not self._cancel_sent
+
+    async def _cancel(self, batch: OpenBatch) -> None:
+        self._cancel_is_due, self._waits = False, 0
+        try:
+            report = await workflow.execute_activity(
+                contracts.cancel_batch, BatchRef(batch_id=batch.batch_id), summary="cancel", **options.CANCEL
+            )
+        except ActivityError as error:
+            self._note(error)
+        else:
+            self._cancel_sent = True
+            self._take(report)
+
+    async def _expire_if_too_old(self, batch: OpenBatch) -> None:
+        if self._report.status.is_terminal or not batch.schedule.is_over(self._age()):
+            return
+        final = self._gave_up_at is not None
+        if self._gave_up_at is not None and workflow.now() < self._gave_up_at + options.GRACE:
+            return
+        self._take(
+            await workflow.execute_activity(
+                contracts.expire_batch,
+                ExpireRequest(batch_id=batch.batch_id, final=final),
+                summary="close it here, the provider did not" if final else "max age has passed",
+                **options.EXPIRE,
+            )
+        )
+        self._gave_up_at = self._gave_up_at or workflow.now()
+
+    def _continue_as_new_if_long(self, batch: OpenBatch) -> None:
+        if self._report.status.is_terminal or not workflow.info().is_continue_as_new_suggested():
+            return
+        state = PollState(
+            polls=self._polls,
+            waits=self._waits,
+            cancel_requested=self._cancel_requested,
+            cancel_sent=self._cancel_sent,
+            gave_up_at=self._gave_up_at,
+        )
+        workflow.continue_as_new(BatchStart(batch_id=batch.batch_id, resume=state))
+
+    # What others may ask.
+
+    @workflow.signal(name=contracts.CANCEL)
+    def cancel(self) -> None:
+        """Cancel the batch: at once where nothing was sent yet, else by asking the provider."""
+        self._cancel_is_due = self._cancel_is_due or not self._cancel_requested
+        self._cancel_requested = True
+
+    @workflow.signal(name=contracts.POLL_NOW)
+    def poll_now(self) -> None:
+        """Look at the provider now instead of at the end of the present wait."""
+        self._woken = True
+
+    @workflow.query(name=contracts.PROGRESS)
+    def progress(self) -> ProgressReport:
+        """How far the batch has come."""
+        return ProgressReport(
+            batch_id=self._batch.batch_id if self._batch else None,
+            step=self._step,
+            status=self._report.status,
+            polls=self._polls,
+            done=self._report.done,
+            failed=self._report.failed,
+            total=self._report.total,
+            next_poll_at=self._next_poll_at,
+            cancel_requested=self._cancel_requested,
+            last_error=self._last_error,
+        )
+
+    # Keeping track.
+
+    def _enter(self, step: str) -> None:
+        self._step = step
+        self._show()
+
+    def _take(self, report: PollReport) -> None:
+        self._report, self._last_error = report, None
+        self._show()
+
+    def _note(self, error: ActivityError) -> None:
+        cause = error.cause
+        self._last_error = str(cause or error)
+        self._asked_wait = cause.next_retry_delay if isinstance(cause, ApplicationError) else None
+        self._show()
+
+    def _show(self) -> None:
+        if self._batch is None:
+            return
+        workflow.set_current_details(
+            texts.details(
+                self._batch,
+                self._report,
+                step=self._step,
+                polls=self._polls,
+                next_poll_at=self._next_poll_at,
+                last_error=self._last_error,
+            )
+        )
+
+    async def _unless_cancelled(self, step: workflow.ActivityHandle[object]) -> bool:
+        """Wait for a step of submission; a cancel stops it between its attempts. Says whether the step succeeded."""
+        await workflow.wait_condition(lambda: step.done() or self._cancel_requested)
+        if not step.done():
+            step.cancel()
+        try:
+            await step
+        except (ActivityError, asyncio.CancelledError):
+            if not self._cancel_requested:
+                raise
+            return False
+        return True
+
+    async def _cancellation_as_signal(self, life: Coroutine[object, object, BatchSummary]) -> BatchSummary:
+        task = asyncio.create_task(life)
+        while True:
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if task.done():
+                    return task.result()
+                self.cancel()

@@ -1,0 +1,72 @@
+"""Every timeout and retry policy, with its reason.
+
+No policy gives up by itself: a batch that was paid for is waited for, however long the provider, Postgres or a
+handler is ill. What ends a batch is its terminal status, or max age.
+"""
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+
+class Options(TypedDict, total=False):
+    """What an activity is started with, beyond its input and summary."""
+
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+    cancellation_type: ActivityCancellationType
+
+
+# How long a worker may be silent before its work is given to another one. Workers beat every few seconds, so this is
+# what a crash costs; a busy machine must still get a beat through.
+_HEARTBEAT = timedelta(seconds=60)
+
+# Steps that must succeed in the end. The cap is what a repaired key, database or handler waits at most.
+_UNTIL_IT_WORKS = RetryPolicy(
+    initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(minutes=5)
+)
+
+# One small transaction.
+OPEN = Options(start_to_close_timeout=timedelta(seconds=30), retry_policy=_UNTIL_IT_WORKS)
+
+# Up to 256 MB on the way up. An attempt that is canceled while it waits for its retry stops at once; one that runs is
+# left to say how it ended, because it may just have created what must then be canceled.
+SUBMIT = Options(
+    start_to_close_timeout=timedelta(hours=2),
+    heartbeat_timeout=_HEARTBEAT,
+    retry_policy=_UNTIL_IT_WORKS,
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+
+# One look. Whether and when to look again is the poll loop's to decide, where everybody can see it.
+POLL = Options(start_to_close_timeout=timedelta(seconds=90), retry_policy=RetryPolicy(maximum_attempts=1))
+
+# Asking for a cancel is safe to repeat, and somebody is waiting for it; after these tries the loop asks again later.
+CANCEL = Options(
+    start_to_close_timeout=timedelta(seconds=90),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=4),
+)
+
+# Asks the provider as well, but only as a favour: its answer, or none, changes nothing here.
+EXPIRE = Options(start_to_close_timeout=timedelta(seconds=90), retry_policy=_UNTIL_IT_WORKS)
+
+# A hundred thousand lines and more; progress is committed, so a retry goes on where the last attempt stopped.
+FINALIZE = Options(
+    start_to_close_timeout=timedelta(hours=6), heartbeat_timeout=_HEARTBEAT, retry_policy=_UNTIL_IT_WORKS
+)
+
+# The user's code takes as long as it takes.
+DISPATCH = Options(
+    start_to_close_timeout=timedelta(hours=6),
+    heartbeat_timeout=_HEARTBEAT,
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(seconds=5), backoff_coefficient=2, maximum_interval=timedelta(minutes=30)
+    ),
+)
+
+# After max age the provider gets this long to bring a canceled batch to its end, and is looked at this often.
+GRACE = timedelta(minutes=15)
+GRACE_WAIT = timedelta(minutes=1)
