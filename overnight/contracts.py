@@ -49,18 +49,25 @@ class SpecEntry(Payload):
         return self
 
 
-class BatchSpec(Payload):
-    """A whole batch, for clients that have no access to the database. Small ones: it travels in workflow history."""
+class BatchOptions(Payload):
+    """What is chosen once for a whole batch."""
 
     provider: str
     model: str
     endpoint: str | None = None
+    """The provider's first one by default."""
     handler: str | None = None
     handler_task_queue: str | None = None
+    """Where the user's code runs; by default in the worker that runs the batch."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     poll_waits: list[timedelta] | None = None
     max_age: timedelta | None = None
     allow_unknown_model: bool = False
+
+
+class BatchSpec(BatchOptions):
+    """A whole batch, for clients that have no access to the database. Small ones: it travels in workflow history."""
+
     entries: list[SpecEntry] = Field(min_length=1)
 
 

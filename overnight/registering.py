@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from overnight.contracts import BatchSpec, SpecEntry
+from overnight.contracts import BatchOptions, BatchSpec, SpecEntry
 from overnight.errors import EntryError
 from overnight.handlers import handlers
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint, room
@@ -18,7 +18,7 @@ from overnight.storage.entries import NewEntry, Room
 from overnight.tasks import tasks
 
 
-def new_batch(spec: BatchSpec, batch_id: UUID, settings: Settings) -> NewBatch:
+def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewBatch:
     """The row of a batch, checked.
 
     Raises:
@@ -27,20 +27,20 @@ def new_batch(spec: BatchSpec, batch_id: UUID, settings: Settings) -> NewBatch:
         UnknownHandlerError: no handler of this name is registered here, and none elsewhere is named for it.
         RequestError: the provider has no such endpoint.
     """
-    facts = provider_facts(spec.provider)
-    check_model(facts, spec.model, allow_unknown=spec.allow_unknown_model)
-    if spec.handler is not None and spec.handler_task_queue is None:
+    facts = provider_facts(options.provider)
+    check_model(facts, options.model, allow_unknown=options.allow_unknown_model)
+    if options.handler is not None and options.handler_task_queue is None:
         # With a task queue of its own the handler lives in another process, which alone knows its names.
-        handlers.resolve(spec.handler)
+        handlers.resolve(options.handler)
     return NewBatch(
         id=batch_id,
         provider=facts.name,
-        model=spec.model,
-        endpoint=choose_endpoint(facts, spec.endpoint),
-        handler=spec.handler,
-        handler_task_queue=spec.handler_task_queue,
-        metadata=spec.metadata,
-        schedule=_schedule(spec.poll_waits, spec.max_age, settings.schedule),
+        model=options.model,
+        endpoint=choose_endpoint(facts, options.endpoint),
+        handler=options.handler,
+        handler_task_queue=options.handler_task_queue,
+        metadata=options.metadata,
+        schedule=_schedule(options.poll_waits, options.max_age, settings.schedule),
     )
 
 

@@ -1,0 +1,289 @@
+"""Overnight: the client. Create a batch, fill it, submit it, wait for it or go home."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Self, TypeVar, overload
+from uuid import UUID
+
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from overnight import contracts
+from overnight.batches import Batch, Entry, Outcome
+from overnight.contracts import BatchOptions, BatchStart, BatchSummary, ProgressReport
+from overnight.errors import BatchClosedError, TemporalError
+from overnight.handlers import BatchHandler, handlers
+from overnight.ids import new_batch_id
+from overnight.intake import Intake, Item, iterate, room
+from overnight.providers import open_provider, provider_facts
+from overnight.reading import entries
+from overnight.registering import new_batch
+from overnight.settings import Settings
+from overnight.storage.entries import NewEntry
+from overnight.storage.store import Store
+from overnight.tasks import Task
+from overnight.temporal import connect_temporal
+
+OutputT = TypeVar("OutputT")
+Items = Iterable[Item] | AsyncIterable[Item]
+
+# A process that exits right after temporalio's last call can crash (sdk-python issue 300); this much later it does not.
+_LAST_CALL_SETTLES = 0.05
+
+
+class BatchHandle:
+    """One batch, to be filled, submitted, watched and read."""
+
+    def __init__(self, overnight: "Overnight", batch_id: UUID) -> None:
+        self._overnight, self._store, self._settings = overnight, overnight.store, overnight.settings
+        self.id = batch_id
+
+    async def get(self) -> Batch:
+        """The batch as the database knows it now.
+
+        Raises:
+            UnknownBatchError: there is no such batch.
+        """
+        return await self._store.batches.get(self.id)
+
+    async def add(self, item: Item, *, custom_id: str | None = None) -> None:
+        """Add one entry. For many, `add_all` is far quicker.
+
+        Args:
+            item: a Task, or a RawRequest.
+            custom_id: what results are matched by; by default the Task's name and a number.
+
+        Raises:
+            UsageError: of the kind that says what is wrong. Nothing was added.
+        """
+        await self.add_all([item], custom_id=lambda _: custom_id)
+
+    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:
+        """Add many entries, or, if anything is wrong with any of them, none; returns how many.
+
+        They stream into the database, so `items` can be a generator over more than fits in memory. The batch is
+        locked meanwhile: other adds and the submit wait.
+
+        Args:
+            items: Tasks or RawRequests, from any iterable, synchronous or asynchronous.
+            custom_id: makes each item's custom id; by default it is the Task's name and a number.
+
+        Raises:
+            BatchClosedError: the batch was submitted.
+            BatchTooLargeError: more than the provider takes in one batch.
+            CustomIdError: a custom id that the provider would refuse.
+            DuplicateCustomIdError: a custom id that is in the batch already.
+            RequestError: a request that the provider could not take.
+        """
+        batch = await self.get()
+        facts = provider_facts(batch.provider)
+        intake = Intake(facts, model=batch.model, endpoint=batch.endpoint)
+
+        async def rendered() -> AsyncIterator[NewEntry]:
+            async for item in iterate(items):
+                yield intake.entry(item, custom_id(item) if custom_id else None)
+
+        return await self._store.entries.add(self.id, rendered(), room(facts))
+
+    async def submit(self) -> None:
+        """Hand the batch over: from here on its workflow looks after it, and no entry can be added.
+
+        When Temporal does not answer, the batch stays handed over; a further call then starts its workflow.
+
+        Raises:
+            BatchClosedError: it was submitted already.
+            EmptyBatchError: it has no entries.
+            TemporalError: Temporal does not answer.
+        """
+        batch, first = await self._store.batches.seal(self.id)
+        if batch.status.is_terminal:
+            raise BatchClosedError(self.id, "submit")
+        try:
+            await self._start(batch, first=first)
+        except WorkflowAlreadyStartedError:
+            raise BatchClosedError(self.id, "submit") from None
+        except RPCError as error:
+            raise TemporalError(
+                f"Batch {self.id} is sealed but its workflow could not be started: {error.message}. Submit it again."
+            ) from None
+
+    async def _start(self, batch: Batch, *, first: bool) -> None:
+        # Whoever sealed the batch is content with any workflow of this id: it can only be this batch's.
+        conflict = WorkflowIDConflictPolicy.USE_EXISTING if first else WorkflowIDConflictPolicy.FAIL
+        await self._overnight.temporal.start_workflow(
+            contracts.WORKFLOW,
+            BatchStart(batch_id=self.id),
+            id=contracts.workflow_id(self.id),
+            task_queue=self._settings.task_queue,
+            id_conflict_policy=conflict,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            static_summary=f"{batch.entry_count} entries for {batch.model}",
+        )
+
+    async def wait(self) -> Batch:
+        """Wait until the batch is over and its handler has run, and return it.
+
+        Raises:
+            TemporalError: the workflow was terminated, or Temporal does not answer.
+        """
+        try:
+            await (await self._workflow()).result()
+        except WorkflowFailureError as error:
+            raise TemporalError(f"The workflow of batch {self.id} did not finish: {error.cause}") from None
+        except RPCError as error:
+            batch = await self.get()
+            if error.status is RPCStatusCode.NOT_FOUND and batch.handler_dispatched_at is not None:
+                return batch  # Temporal has forgotten the workflow, which is long over.
+            raise TemporalError(f"Cannot wait for batch {self.id}: {error.message}") from None
+        return await self.get()
+
+    async def progress(self) -> ProgressReport:
+        """What the batch's workflow is doing right now.
+
+        Raises:
+            TemporalError: there is no such workflow, or no worker that could answer for it.
+        """
+        try:
+            answer = await (await self._workflow()).query(contracts.PROGRESS, result_type=ProgressReport)
+        except RPCError as error:
+            raise TemporalError(f"The workflow of batch {self.id} does not answer: {error.message}") from None
+        return ProgressReport.model_validate(answer)
+
+    async def cancel(self) -> None:
+        """Ask for the batch to be canceled. Entries that are answered by then keep their results.
+
+        Raises:
+            CancelRefusedError: it was never submitted, or it is over.
+            TemporalError: Temporal does not answer.
+        """
+        await self._store.batches.request_cancel(self.id)
+        await self._signal(contracts.CANCEL)
+
+    async def poll_now(self) -> None:
+        """Have the provider looked at now instead of at the next scheduled poll.
+
+        Raises:
+            TemporalError: there is no such workflow, or Temporal does not answer.
+        """
+        await self._signal(contracts.POLL_NOW)
+
+    async def _signal(self, name: str) -> None:
+        try:
+            await (await self._workflow()).signal(name)
+        except RPCError as error:
+            raise TemporalError(f"The workflow of batch {self.id} cannot be told to {name}: {error.message}") from None
+
+    async def _workflow(self) -> WorkflowHandle[Any, BatchSummary]:
+        batch = await self.get()
+        name = batch.workflow_id or contracts.workflow_id(self.id)
+        return self._overnight.temporal.get_workflow_handle(name, result_type=BatchSummary)
+
+    @overload
+    def entries(
+        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[OutputT]]: ...
+
+    @overload
+    def entries(
+        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]: ...
+
+    def entries(
+        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]:
+        """Stream the entries in the order of adding, with whatever is known of them by now.
+
+        Args:
+            task: only entries of this Task, with its type of output.
+            outcomes: only entries with one of these outcomes.
+        """
+        return entries(self._store, self.id, task, outcomes)
+
+
+class Overnight:
+    """The client: batches in Postgres, their lives in Temporal."""
+
+    def __init__(self, *, settings: Settings, store: Store, temporal: Client) -> None:
+        self.settings, self.store, self.temporal = settings, store, temporal
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, settings: Settings | None = None) -> AsyncIterator[Self]:
+        """Connect to both servers, as the environment says.
+
+        Raises:
+            ConfigurationError: a setting is absent or senseless.
+            DatabaseError: Postgres does not answer.
+            SchemaVersionError: its schema is not this code's; run `overnight db upgrade`.
+            TemporalError: Temporal does not answer.
+        """
+        settings = settings or Settings.from_environment()
+        store = Store.from_settings(settings)
+        try:
+            await store.check()
+            yield cls(settings=settings, store=store, temporal=await connect_temporal())
+        finally:
+            await store.aclose()
+            await asyncio.sleep(_LAST_CALL_SETTLES)
+
+    async def create_batch(  # noqa: PLR0913 - everything but provider and model has a default
+        self,
+        *,
+        provider: str,
+        model: str,
+        endpoint: str | None = None,
+        handler: type[BatchHandler] | str | None = None,
+        handler_task_queue: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        poll_waits: Sequence[timedelta] | None = None,
+        max_age: timedelta | None = None,
+        allow_unknown_model: bool = False,
+    ) -> BatchHandle:
+        """Create an empty, pending batch.
+
+        Args:
+            provider: "openai" or "anthropic".
+            model: the model for every entry of the batch.
+            endpoint: where requests go at the provider; by default "/v1/responses" or "/v1/messages".
+            handler: what runs once the batch is over: a class, or its registered name.
+            handler_task_queue: the Temporal task queue of the process that has the handler and the Tasks, when that
+                is not the worker that runs the batch.
+            metadata: yours; it stays in the database and is never sent to a provider.
+            poll_waits: waits between polls, instead of the deployment's.
+            max_age: how long after submission to wait, instead of the deployment's.
+            allow_unknown_model: take a model that the price table does not know; its cost stays unknown.
+
+        Raises:
+            UnknownProviderError: no adapter of this name.
+            UnknownModelError: the model cannot be batched, or is not in the price table.
+            UnknownHandlerError: no such handler.
+            MissingKeyError: no API key for the provider.
+        """
+        options = BatchOptions(
+            provider=provider,
+            model=model,
+            endpoint=endpoint,
+            handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
+            handler_task_queue=handler_task_queue,
+            metadata=dict(metadata or {}),
+            poll_waits=list(poll_waits) if poll_waits else None,
+            max_age=max_age,
+            allow_unknown_model=allow_unknown_model,
+        )
+        new = new_batch(options, new_batch_id(), self.settings)
+        if not self.settings.keys_in_worker_only:
+            await open_provider(provider, self.settings).aclose()  # without a key this is as far as it gets
+        await self.store.batches.create(new)
+        return self.batch(new.id)
+
+    def batch(self, batch_id: UUID) -> BatchHandle:
+        """A handle on a batch that exists."""
+        return BatchHandle(self, batch_id)
+
+    async def batches(self, *, limit: int = 100) -> list[Batch]:
+        """The newest batches first."""
+        return await self.store.batches.recent(limit=limit)

@@ -1,0 +1,47 @@
+"""How Temporal is reached: from the client, from workers, from the command line, always in the same way."""
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+
+from overnight.errors import TemporalError
+
+DEFAULT_ADDRESS = "localhost:7233"
+
+
+async def connect_temporal() -> Client:
+    """Connect as the environment and Temporal's own TOML profiles say (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, ...).
+
+    Raises:
+        TemporalError: it does not answer, refuses us, or the configuration makes no sense.
+    """
+    try:
+        config = ClientConfig.load_client_connect_config()
+    except (RuntimeError, ValueError) as error:
+        raise TemporalError(f"Temporal's configuration makes no sense: {error}") from None
+    config.setdefault("target_host", DEFAULT_ADDRESS)
+    try:
+        return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except (RuntimeError, RPCError) as error:
+        raise TemporalError(
+            f"Temporal does not answer at {config['target_host']}: {error}. "
+            f"Check TEMPORAL_ADDRESS and that the server runs; `overnight dev` starts one for development."
+        ) from None
+
+
+async def check_namespace(client: Client) -> None:
+    """Make sure that the namespace exists and may be used.
+
+    Raises:
+        TemporalError: it does not, or we may not.
+    """
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest  # noqa: PLC0415 - 20 ms of protobuf
+
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        raise TemporalError(
+            f"Temporal's namespace {client.namespace!r} cannot be used: {error.message}. "
+            f"Set TEMPORAL_NAMESPACE, or create it: temporal operator namespace create -n {client.namespace}"
+        ) from None
