@@ -149,7 +149,8 @@ def _adapter(cls: type[Task[Any]]) -> TypeAdapter[Any]:
 
 @cache
 def _schema(cls: type[Task[Any]]) -> dict[str, Any] | None:
-    return None if _output_type(cls) is str else _adapter(cls).json_schema()
+    # Text needs no schema; and a bare vector is what embeddings endpoints return, which take none.
+    return None if _output_type(cls) in (str, list[float]) else _adapter(cls).json_schema()
 
 
 tasks: Names[Task[Any]] = Names("task", UnknownTaskError)

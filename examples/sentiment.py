@@ -1,0 +1,52 @@
+"""Classify some reviews overnight. Run it next to a worker that imports it: see the README."""
+
+import asyncio
+from typing import Literal
+
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from overnight import BatchHandler, Overnight, Task
+
+
+class Sentiment(BaseModel):
+    label: Literal["positive", "neutral", "negative"]
+    confidence: float
+
+
+class Classify(Task[Sentiment]):
+    review: str
+
+    system = "You judge product reviews."
+    max_tokens = 200
+
+    def prompt(self) -> str:
+        return f"How does this reviewer feel about the product?\n\n{self.review}"
+
+
+class SaveSentiments(BatchHandler):
+    async def on_success(self) -> None:
+        async with self.transaction() as connection:
+            await connection.execute(text("create table if not exists sentiments (review text, label text)"))
+            async for entry in self.entries(Classify):
+                if entry.output is not None:
+                    row = {"review": entry.task.review, "label": entry.output.label}
+                    await connection.execute(text("insert into sentiments values (:review, :label)"), row)
+
+
+async def main() -> None:
+    reviews = ["Works like a charm.", "It broke after two days.", "Does what the box says."]
+    async with Overnight.connect() as overnight:
+        batch = await overnight.create_batch(
+            provider="anthropic", model="claude-haiku-4-5", handler=SaveSentiments, metadata={"source": "readme"}
+        )
+        await batch.add_all(Classify(review=review) for review in reviews)
+        await batch.submit()
+        finished = await batch.wait()
+        print(finished.status, dict(finished.outcomes), f"${finished.cost.billed}")
+        async for entry in batch.entries(Classify):
+            print(entry.custom_id, entry.outcome, entry.output or entry.reason)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,91 @@
+"""The whole system: one test per promise of the README."""
+
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from overnight import BatchHandler, BatchStatus, Outcome, Overnight, Task
+from overnight.simulator.serve import Running
+
+
+class Mood(BaseModel):
+    label: Literal["positive", "neutral", "negative"]
+    confidence: float
+
+
+class JudgeMood(Task[Mood]):
+    review: str
+    system = "You judge product reviews."
+    max_tokens = 300
+
+    def prompt(self) -> str:
+        return f"How does this reviewer feel?\n\n{self.review}"
+
+
+class KeepMoods(BatchHandler):
+    async def on_completion(self) -> None:
+        async with self.transaction() as connection:
+            await connection.execute(text("create table moods (custom_id text primary key, label text)"))
+
+    async def on_success(self) -> None:
+        async with self.transaction() as connection:
+            async for entry in self.entries(JudgeMood, outcomes=[Outcome.SUCCEEDED]):
+                assert entry.output is not None
+                row = {"custom_id": entry.custom_id, "label": entry.output.label}
+                await connection.execute(text("insert into moods values (:custom_id, :label)"), row)
+
+
+async def moods(overnight: Overnight) -> int:
+    async with overnight.store._engine.connect() as connection:
+        return (await connection.execute(text("select count(*) from moods"))).scalar_one()
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("provider", "model", "endpoint"),
+    [
+        ("openai", "gpt-5.4-mini", "/v1/responses"),
+        ("openai", "gpt-5.4-mini", "/v1/chat/completions"),
+        ("anthropic", "claude-haiku-4-5", "/v1/messages"),
+    ],
+)
+async def test_a_batch_goes_from_tasks_to_typed_results_and_its_handler_runs_once(
+    overnight: Overnight, provider: str, model: str, endpoint: str
+) -> None:
+    batch = await overnight.create_batch(provider=provider, model=model, endpoint=endpoint, handler=KeepMoods)
+    await batch.add_all(JudgeMood(review=f"review number {n}") for n in range(30))
+    await batch.submit()
+
+    finished = await batch.wait()
+
+    assert finished.status is BatchStatus.ENDED
+    assert finished.outcomes == {Outcome.SUCCEEDED: 30}
+    assert finished.handler_dispatched_at is not None
+    assert await moods(overnight) == 30
+    found = [entry async for entry in batch.entries(JudgeMood)]
+    assert [entry.task.review for entry in found] == [f"review number {n}" for n in range(30)]
+    assert all(isinstance(entry.output, Mood) for entry in found)
+    assert finished.usage.input_tokens == sum(entry.usage.input_tokens for entry in found) > 0
+    assert finished.cost.billed == sum(entry.cost.billed or 0 for entry in found)
+    assert finished.cost.billed is not None
+    assert finished.cost.list_price == finished.cost.billed * 2
+
+
+@pytest.mark.usefixtures("worker")
+async def test_embeddings_come_back_as_vectors(overnight: Overnight, simulator: Running) -> None:
+    class Embed(Task[list[float]], name="e2e-embed"):
+        words: str
+
+        def prompt(self) -> str:
+            return self.words
+
+    batch = await overnight.create_batch(provider="openai", model="text-embedding-3-small", endpoint="/v1/embeddings")
+    await batch.add_all([Embed(words="one"), Embed(words="two")])
+    await batch.submit()
+    await batch.wait()
+
+    vectors = [entry.output async for entry in batch.entries(Embed)]
+    assert len(vectors) == 2
+    assert all(vector is not None and len(vector) == 1536 for vector in vectors)
