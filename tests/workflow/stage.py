@@ -1,0 +1,176 @@
+"""A stage for the workflow: scripted activities, and a note of every call with the workflow's time."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from overnight.batches import BatchStatus, Outcome
+from overnight.contracts import (
+    WORKFLOW,
+    BatchRef,
+    BatchStart,
+    BatchSummary,
+    DispatchReport,
+    ExpireRequest,
+    HydrateReport,
+    IngestReport,
+    OpenBatch,
+    OpenRequest,
+    PollReport,
+    PollState,
+)
+from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS
+from workflows import BatchWorkflow
+
+Answer = PollReport | Exception
+
+
+def says(status: BatchStatus, **counts: Any) -> PollReport:
+    return PollReport(status=status, **counts)
+
+
+def transient(wait: timedelta | None = None) -> ApplicationError:
+    return ApplicationError("HTTP 503", type="TransientProviderError", next_retry_delay=wait)
+
+
+@dataclass
+class Stage:
+    """What the activities answer, and what they were asked."""
+
+    environment: WorkflowEnvironment
+    polls: list[Answer] = field(default_factory=list)
+    """Answers of `fetch_status` in turn; the last one repeats."""
+    creates: list[Answer] = field(default_factory=list)
+    cancels: list[Answer] = field(default_factory=list)
+    opened: dict[str, Any] = field(default_factory=dict)
+    """What `open_batch` says differently from a fresh batch."""
+    calls: list[tuple[str, datetime]] = field(default_factory=list)
+    queue: str = field(default_factory=lambda: f"stage-{uuid.uuid4()}")
+
+    def worker(self) -> Worker:
+        restrictions = SandboxRestrictions.default.with_passthrough_modules("overnight", "pydantic", "pydantic_core")
+        steps = [
+            self.open_batch,
+            self.upload_entries,
+            self.create_provider_batch,
+            self.fetch_status,
+            self.cancel_batch,
+            self.expire_batch,
+            self.ingest_results,
+            self.hydrate_results,
+            self.dispatch_handler,
+        ]
+        return Worker(
+            self.environment.client,
+            task_queue=self.queue,
+            workflows=[BatchWorkflow],
+            activities=steps,
+            workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        )
+
+    async def start(self, resume: PollState | None = None) -> WorkflowHandle[Any, BatchSummary]:
+        return await self.environment.client.start_workflow(
+            WORKFLOW,
+            BatchStart(batch_id=uuid.uuid4(), resume=resume),
+            id=f"batch-{uuid.uuid4()}",
+            task_queue=self.queue,
+            result_type=BatchSummary,
+        )
+
+    async def run(self) -> BatchSummary:
+        return await (await self.start()).result()
+
+    def names(self) -> list[str]:
+        """The calls in order, a run of polls counted once."""
+        names: list[str] = []
+        for name, _ in self.calls:
+            if names[-1:] != [name]:
+                names.append(name)
+        return names
+
+    def times(self, name: str, since: str = "create_provider_batch") -> list[timedelta]:
+        """When something was called, counted from the last call of something else."""
+        start = max(at for called, at in self.calls if called == since)
+        return [at - start for called, at in self.calls if called == name]
+
+    async def _note(self, name: str) -> datetime:
+        now = (await self.environment.get_current_time()).astimezone(UTC)
+        self.calls.append((name, now))
+        return now
+
+    @staticmethod
+    def _next(answers: list[Answer], default: Answer) -> PollReport:
+        answer = (answers.pop(0) if len(answers) > 1 else answers[0]) if answers else default
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @activity.defn(name="open_batch")
+    async def open_batch(self, request: OpenRequest) -> OpenBatch:
+        await self._note("open_batch")
+        assert request.start.batch_id is not None
+        fresh: dict[str, Any] = {
+            "batch_id": request.start.batch_id,
+            "status": BatchStatus.PENDING,
+            "provider": "openai",
+            "model": "gpt-5.4-mini",
+            "entry_count": 3,
+            "poll_waits": list(DEFAULT_WAITS),
+            "max_age": DEFAULT_MAX_AGE,
+            "handler": "Save",
+        }
+        return OpenBatch(**{**fresh, **self.opened})
+
+    @activity.defn(name="upload_entries")
+    async def upload_entries(self, request: BatchRef) -> None:
+        await self._note("upload_entries")
+
+    @activity.defn(name="create_provider_batch")
+    async def create_provider_batch(self, request: BatchRef) -> PollReport:
+        now = await self._note("create_provider_batch")
+        report = self._next(self.creates, says(BatchStatus.SUBMITTED))
+        return report.model_copy(update={"submitted_at": now})
+
+    @activity.defn(name="fetch_status")
+    async def fetch_status(self, request: BatchRef) -> PollReport:
+        await self._note("fetch_status")
+        return self._kept(self._next(self.polls, says(BatchStatus.ENDED)))
+
+    @activity.defn(name="cancel_batch")
+    async def cancel_batch(self, request: BatchRef) -> PollReport:
+        await self._note("cancel_batch")
+        return self._kept(self._next(self.cancels, says(BatchStatus.IN_PROGRESS)))
+
+    @activity.defn(name="expire_batch")
+    async def expire_batch(self, request: ExpireRequest) -> PollReport:
+        await self._note("expire_batch_finally" if request.final else "expire_batch")
+        return self._kept(says(BatchStatus.FAILED if request.final else BatchStatus.IN_PROGRESS, reason="too old"))
+
+    @activity.defn(name="ingest_results")
+    async def ingest_results(self, request: BatchRef) -> IngestReport:
+        await self._note("ingest_results")
+        return IngestReport(lines=3, accepted=3, duplicates=0, unknown=0, malformed=0, without_line=0)
+
+    @activity.defn(name="hydrate_results")
+    async def hydrate_results(self, request: BatchRef) -> HydrateReport:
+        await self._note("hydrate_results")
+        return HydrateReport(outcomes={Outcome.SUCCEEDED: 3})
+
+    @activity.defn(name="dispatch_handler")
+    async def dispatch_handler(self, request: BatchRef) -> DispatchReport:
+        await self._note("dispatch_handler")
+        return DispatchReport(ran=True)
+
+    def _kept(self, report: PollReport) -> PollReport:
+        """The database remembers when the batch was submitted; a report carries that along."""
+        created: Iterable[datetime] = (at for name, at in self.calls if name == "create_provider_batch")
+        return report.model_copy(update={"submitted_at": max(created, default=None)})
