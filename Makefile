@@ -28,6 +28,15 @@ $(INSTALLED): requirements/dev.lock pyproject.toml | check-python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+test: lint
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/mypy
+
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --no-annotate pyproject.toml -o requirements/runtime.lock

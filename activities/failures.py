@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
-from temporalio.exceptions import ApplicationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from overnight.errors import (
     AmbiguousProviderError,
@@ -62,7 +63,12 @@ def application_error(
     ours = isinstance(error, OvernightError)
     text = str(error) if ours else f"{where(error)}; its text is in batches.last_error"
     return ApplicationError(
-        text, type=type(error).__name__, non_retryable=isinstance(error, final), next_retry_delay=_pause(error)
+        text,
+        type=type(error).__name__,
+        non_retryable=isinstance(error, final),
+        next_retry_delay=_pause(error),
+        # Temporal would log a stack trace for every failed poll; `translated` says it in a line.
+        category=ApplicationErrorCategory.BENIGN,
     )
 
 
@@ -77,8 +83,10 @@ def translated(
             try:
                 return await run(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the one place where every failure passes
+                failure = application_error(error, final=final)
+                logger.warning("%s failed: %s", activity.info().activity_type, failure.message)
                 # Without `from None` the cause would travel along, text and all.
-                raise application_error(error, final=final) from None
+                raise failure from None
 
         return translating
 

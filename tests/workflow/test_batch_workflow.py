@@ -242,10 +242,9 @@ async def test_a_batch_that_is_over_already_goes_straight_to_its_results(stage: 
 
 
 async def test_user_code_runs_on_the_task_queue_that_the_batch_names(stage: Stage) -> None:
-    stage.opened = {"handler_task_queue": "somewhere-else"}
+    stage.opened = {"handler_task_queue": "somewhere-else", "provider_batch_id": "b", "status": BatchStatus.ENDED}
     handle = await stage.start()
 
-    await until(lambda: "ingest_results" in stage.names())
     queues: set[str] = set()
     while "somewhere-else" not in queues:
         history = await handle.fetch_history()
