@@ -1,12 +1,17 @@
 """The whole system: one test per promise of the README."""
 
+import asyncio
+import base64
+import re
 from typing import Literal
 
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
+from temporalio.client import WorkflowHistory
 
 from overnight import BatchHandler, BatchStatus, Outcome, Overnight, Task
+from overnight.errors import CancelRefusedError
 from overnight.simulator.serve import Running
 
 
@@ -35,6 +40,12 @@ class KeepMoods(BatchHandler):
                 assert entry.output is not None
                 row = {"custom_id": entry.custom_id, "label": entry.output.label}
                 await connection.execute(text("insert into moods values (:custom_id, :label)"), row)
+
+
+def readable(history: WorkflowHistory) -> str:
+    """A history's JSON with its payloads decoded, so that it can be searched."""
+    text = history.to_json()
+    return text + "".join(base64.b64decode(data).decode() for data in re.findall(r'"data": "([^"]+)"', text))
 
 
 async def moods(overnight: Overnight) -> int:
@@ -89,3 +100,58 @@ async def test_embeddings_come_back_as_vectors(overnight: Overnight, simulator: 
     vectors = [entry.output async for entry in batch.entries(Embed)]
     assert len(vectors) == 2
     assert all(vector is not None and len(vector) == 1536 for vector in vectors)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_canceled_batch_keeps_what_was_answered_and_its_handler_hears_of_it(overnight: Overnight) -> None:
+    class Told(BatchHandler, name="e2e-told"):
+        async def on_failure(self) -> None:
+            async with self.transaction() as connection:
+                row = {"status": self.batch.status.value}
+                await connection.execute(text("create table told as select cast(:status as text) as status"), row)
+
+    batch = await overnight.create_batch(provider="anthropic", model="claude-haiku-4-5", handler=Told)
+    await batch.add_all(JudgeMood(review=f"review number {n}") for n in range(40))
+    await batch.submit()
+    while (await batch.get()).provider_batch_id is None:
+        await asyncio.sleep(0.02)
+
+    await batch.cancel()
+    finished = await batch.wait()
+
+    assert finished.status is BatchStatus.CANCELED
+    assert sum(finished.outcomes.values()) == 40
+    assert set(finished.outcomes) <= {Outcome.SUCCEEDED, Outcome.CANCELED}
+    async with overnight.store._engine.connect() as connection:
+        assert (await connection.execute(text("select status from told"))).scalar_one() == "canceled"
+    with pytest.raises(CancelRefusedError, match="it is over"):
+        await batch.cancel()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_handler_that_raises_is_run_again_and_leaves_no_effects_of_its_failed_runs(
+    overnight: Overnight,
+) -> None:
+    runs: list[int] = []
+
+    class Stumbles(BatchHandler, name="e2e-stumbles"):
+        async def on_success(self) -> None:
+            runs.append(len(runs))
+            async with self.transaction() as connection:
+                await connection.execute(text("create table effects as select 1 as effect"))
+                if len(runs) < 2:
+                    raise RuntimeError("a secret of the handler")
+
+    batch = await overnight.create_batch(provider="openai", model="gpt-5.4-mini", handler=Stumbles)
+    await batch.add(JudgeMood(review="fine"))
+    await batch.submit()
+    finished = await batch.wait()
+
+    assert len(runs) == 2
+    assert finished.last_error == "RuntimeError: a secret of the handler"
+    async with overnight.store._engine.connect() as connection:
+        assert (await connection.execute(text("select count(*) from effects"))).scalar_one() == 1
+    history = readable(await (await batch._workflow()).fetch_history())
+    assert str(batch.id) in history
+    assert "a secret of the handler" not in history
+    assert "How does this reviewer feel" not in history
