@@ -6,7 +6,7 @@ when to call what, touches no database, and never retries: whether an error is w
 error (`overnight.providers._http`), and who tries again is Temporal.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -178,19 +178,15 @@ class Response:
     embedding: Sequence[float] | None = None
 
 
-class Provider(Protocol):
-    """One provider's batch API.
-
-    The methods that talk raise `TransientProviderError`, `PermanentProviderError` or `AmbiguousProviderError`, the
-    last only from `create`.
-    """
+class ProviderFacts(Protocol):
+    """What is to be known of a provider without a key and without a connection."""
 
     name: str
     limits: Limits
     endpoints: Sequence[str]
     """The endpoints that a batch can address; the first is the default."""
     frame_bytes: int
-    """Bytes that framing adds to one entry, line end included."""
+    """The most bytes that framing adds to one entry, line end included."""
 
     def supports_batch(self, model: str) -> bool:
         """Whether the provider takes this model in a batch."""
@@ -212,34 +208,6 @@ class Provider(Protocol):
         """
         ...
 
-    async def upload(self, submission: Submission, lines: EntryLines) -> str | None:
-        """Upload the input and return the provider's file id, or None where `create` carries the entries itself."""
-        ...
-
-    async def newest(self) -> str | None:
-        """The marker to keep before the first create; None where batches can be tagged, or where there are none."""
-        ...
-
-    async def create(self, submission: Submission, lines: EntryLines) -> ProviderReport:
-        """Create the provider batch: the call that costs money. It is sent once, whatever the answer."""
-        ...
-
-    async def find(self, submission: Submission) -> ProviderReport | Undecided | None:
-        """Look for the batch that an earlier `create` of this submission may have made; None when there is none."""
-        ...
-
-    async def fetch(self, provider_batch_id: str) -> ProviderReport:
-        """One look at the batch."""
-        ...
-
-    async def cancel(self, provider_batch_id: str) -> ProviderReport:
-        """Ask for the batch to be canceled; the provider takes its time. A batch that is over stays as it is."""
-        ...
-
-    def results(self, report: ProviderReport, position: ResultPosition) -> AsyncIterator[LineBlock]:
-        """Stream the result lines behind a position: every result file that exists, in any terminal status."""
-        ...
-
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         """What a result line says about its entry.
 
@@ -255,6 +223,47 @@ class Provider(Protocol):
         Raises:
             ResponseError: the body is not what the endpoint returns.
         """
+        ...
+
+
+class Provider(ProviderFacts, Protocol):
+    """One provider's batch API.
+
+    The methods that talk raise `TransientProviderError`, `PermanentProviderError` or `AmbiguousProviderError`, the
+    last only from `create`.
+    """
+
+    async def upload(self, submission: Submission, lines: EntryLines) -> str | None:
+        """Upload the input and return the provider's file id, or None where `create` carries the entries itself."""
+        ...
+
+    async def newest(self) -> str | None:
+        """The marker to keep before the first create; None where batches can be tagged, or where there are none."""
+        ...
+
+    async def create(self, submission: Submission, lines: EntryLines) -> ProviderReport:
+        """Create the provider batch: the call that costs money. It is sent once, whatever the answer."""
+        ...
+
+    async def find(self, submission: Submission, *, claimed: Collection[str] = ()) -> ProviderReport | Undecided | None:
+        """Look for the batch that an earlier `create` of this submission may have made; None when there is none.
+
+        Args:
+            submission: what was to be created.
+            claimed: provider batches that other batches of ours own, which are never candidates.
+        """
+        ...
+
+    async def fetch(self, provider_batch_id: str) -> ProviderReport:
+        """One look at the batch."""
+        ...
+
+    async def cancel(self, provider_batch_id: str) -> ProviderReport:
+        """Ask for the batch to be canceled; the provider takes its time. A batch that is over stays as it is."""
+        ...
+
+    def results(self, report: ProviderReport, position: ResultPosition) -> AsyncIterator[LineBlock]:
+        """Stream the result lines behind a position: every result file that exists, in any terminal status."""
         ...
 
     async def aclose(self) -> None:

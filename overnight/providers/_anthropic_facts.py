@@ -1,0 +1,205 @@
+"""What Anthropic's batch lines look like, in both directions: facts and pure functions, no connection."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from overnight.batches import Outcome, Usage
+from overnight.errors import RequestError, ResponseError
+from overnight.providers._requests import check_body, check_prompt
+from overnight.providers._schema import anthropic_schema
+from overnight.providers._values import (
+    UnreadableLineError,
+    as_list,
+    as_object,
+    as_text,
+    clean,
+    clean_code,
+    count,
+    read_line,
+)
+from overnight.providers.base import EntryLine, Limits, MalformedLineError, Prompt, Response, ResultLine, ToolCall
+
+MESSAGES = "/v1/messages"
+DEFAULT_MAX_TOKENS = 4096
+"""Anthropic wants a number; this one every model takes."""
+
+TOKEN_LENGTH = 8
+CUSTOM_ID = re.compile(r"[A-Za-z0-9_-]{1,55}")
+"""64 characters on the wire, less the token and its hyphen."""
+
+OUTCOMES: Mapping[str, Outcome] = {
+    "succeeded": Outcome.SUCCEEDED,
+    "errored": Outcome.ERRORED,
+    "canceled": Outcome.CANCELED,
+    "expired": Outcome.EXPIRED,
+}
+REASONS: Mapping[Outcome, str] = {
+    Outcome.CANCELED: "The batch was canceled before this entry was processed.",
+    Outcome.EXPIRED: "The batch expired before this entry was processed.",
+}
+
+REFUSED: Mapping[str, str] = {
+    "stream": "a batch cannot stream; leave it out",
+    "speed": "a batch has no fast mode; leave it out",
+    "store": "a batch takes no stored conversations; leave it out",
+    "context_hint": "a batch takes no hints; leave it out",
+    "cache_hint": "a batch takes no hints; leave it out",
+}
+TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded"})
+
+HEAD, TAIL = b'{"requests":[', b"]}"
+BEFORE, BETWEEN, AFTER = '{"custom_id":"', '","params":', "}"
+
+
+def wire_id(custom_id: str, token: str) -> str:
+    """The id as Anthropic sees it. There is no tag on a batch, so every entry carries whose it is."""
+    return f"{custom_id}-{token}"
+
+
+def own_id(value: Any, token: str) -> str:
+    """The custom id in an id from the wire.
+
+    Raises:
+        MalformedLineError: the id does not end in our token, so its entry is not ours.
+    """
+    custom_id = value.removesuffix(f"-{token}") if isinstance(value, str) else ""
+    if custom_id == value or not CUSTOM_ID.fullmatch(custom_id):
+        raise MalformedLineError("The line has no custom id of this submission.")
+    return custom_id
+
+
+def framed(lines: Sequence[EntryLine], token: str) -> bytes:
+    """Some entries of the request body, without a comma at the end. Custom ids match our pattern: no escaping."""
+    middle = f"-{token}{BETWEEN}"
+    return ",".join([f"{BEFORE}{line.custom_id}{middle}{line.request}{AFTER}" for line in lines]).encode()
+
+
+class AnthropicFacts:
+    """Anthropic's side of `ProviderFacts`."""
+
+    name = "anthropic"
+    limits = Limits(max_entries=100_000, max_bytes=256_000_000, custom_id_pattern=CUSTOM_ID.pattern)
+    endpoints: Sequence[str] = (MESSAGES,)
+    frame_bytes = len(BEFORE + wire_id("", "x" * TOKEN_LENGTH) + BETWEEN + AFTER + ",")
+
+    def supports_batch(self, model: str) -> bool:
+        return model.startswith("claude-")
+
+    def render(self, prompt: Prompt, *, model: str, endpoint: str) -> dict[str, Any]:  # noqa: ARG002 - there is one
+        check_prompt(prompt, max_temperature=1)
+        for index, message in enumerate(prompt.messages):
+            if not message.content.strip():
+                raise RequestError(f"messages[{index}].content: Anthropic refuses a text that is empty or blank.")
+        turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
+        body: dict[str, Any] = {
+            "model": model,
+            "max_tokens": prompt.max_tokens or DEFAULT_MAX_TOKENS,
+            "messages": turns,
+        }
+        if prompt.system:
+            body["system"] = prompt.system
+        if prompt.temperature is not None:
+            body["temperature"] = prompt.temperature
+        if config := _output_config(prompt):
+            body["output_config"] = config
+        return body
+
+    def check(self, request: Mapping[str, Any], *, model: str, endpoint: str) -> None:  # noqa: ARG002 - there is one
+        check_body(request, model=model, required=("messages", "max_tokens"), refused=REFUSED)
+        max_tokens = request["max_tokens"]
+        if type(max_tokens) is not int or max_tokens < 1:
+            raise RequestError(f"max_tokens: {max_tokens!r} is not a whole number of at least 1.")
+
+    def parse_line(self, line: bytes, token: str) -> ResultLine:
+        try:
+            value = read_line(line)
+        except UnreadableLineError as error:
+            custom_id = own_id(error.salvaged.get("custom_id"), token)
+            return _errored(custom_id, "unreadable_line", f"The line cannot be read: {error}.")
+        return _result(own_id(value.get("custom_id"), token), as_object(value.get("result")))
+
+    def read_response(self, line: bytes, *, endpoint: str) -> Response:  # noqa: ARG002 - there is one
+        try:
+            message = as_object(as_object(from_json(line, allow_inf_nan=False)).get("result")).get("message")
+        except ValueError as error:
+            raise ResponseError("unreadable_line", f"The line cannot be read: {clean(error)}.") from None
+        if not isinstance(as_object(message).get("content"), list):
+            raise ResponseError("no_content", "The message has no list of content blocks.")
+        return _read_message(as_object(message))
+
+
+def _output_config(prompt: Prompt) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if prompt.output_schema is not None:
+        config["format"] = {"type": "json_schema", "schema": anthropic_schema(prompt.output_schema)}
+    if prompt.reasoning_effort is not None:
+        config["effort"] = prompt.reasoning_effort
+    return config
+
+
+def _result(custom_id: str, result: Mapping[str, Any]) -> ResultLine:
+    kind = as_text(result.get("type"))
+    outcome = OUTCOMES.get(kind)
+    if outcome is Outcome.SUCCEEDED:
+        return _succeeded(custom_id, as_object(result.get("message")))
+    if outcome is Outcome.ERRORED:
+        # The error sits in an error answer, as the Messages API would have sent it.
+        error = as_object(as_object(result.get("error")).get("error")) or as_object(result.get("error"))
+        return _errored(custom_id, error.get("type"), error.get("message"))
+    if outcome is None:
+        return _errored(custom_id, "unknown_result", f"A result of the unknown type {clean(kind, 100)!r}.")
+    return ResultLine(custom_id=custom_id, outcome=outcome, usage=Usage(), error_code=kind, reason=REASONS[outcome])
+
+
+def _succeeded(custom_id: str, message: Mapping[str, Any]) -> ResultLine:
+    usage = _usage(as_object(message.get("usage")))
+    if not message:
+        return _errored(custom_id, "no_message", "The result says that it succeeded, and has no message.")
+    return ResultLine(custom_id=custom_id, outcome=Outcome.SUCCEEDED, usage=usage)
+
+
+def _errored(custom_id: str, code: Any, reason: Any) -> ResultLine:
+    """Anthropic bills errored, canceled and expired entries not at all, so there is no usage."""
+    return ResultLine(
+        custom_id=custom_id,
+        outcome=Outcome.ERRORED,
+        usage=Usage(),
+        error_code=clean_code(code) or "error",
+        reason=clean(reason),
+    )
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    """Their `input_tokens` leaves out what was read from or written to the cache; ours is the whole prompt."""
+    read, written = count(usage.get("cache_read_input_tokens")), count(usage.get("cache_creation_input_tokens"))
+    return Usage(
+        input_tokens=count(usage.get("input_tokens")) + read + written,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=count(as_object(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")),
+        output_tokens=count(usage.get("output_tokens")),
+        reasoning_tokens=count(as_object(usage.get("output_tokens_details")).get("thinking_tokens")),
+    )
+
+
+def _read_message(message: Mapping[str, Any]) -> Response:
+    """Text blocks are joined with nothing between them: they are pieces of one answer (cut where a citation or a
+    server tool begins), and a separator would break JSON that spans two of them. Thinking blocks are left out.
+    """
+    blocks = [as_object(block) for block in as_list(message.get("content"))]
+    text = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
+    stop = as_text(message.get("stop_reason"))
+    return Response(
+        text=text,
+        refusal=(text or "The model declined to answer.") if stop == "refusal" else None,
+        truncated=stop in TRUNCATED,
+        finish_reason=stop or None,
+        tool_calls=[
+            ToolCall(id=as_text(block.get("id")), name=as_text(block.get("name")), arguments=block.get("input"))
+            for block in blocks
+            if block.get("type") == "tool_use"
+        ],
+    )

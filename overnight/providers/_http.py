@@ -1,0 +1,369 @@
+"""The one place where a status, a header or an exception of the wire becomes one of our three provider errors.
+
+What a caller may do next is the only question, and reads and creates answer it differently: a read that failed half way
+can be repeated, a create whose answer was lost may have been accepted and paid. Nothing in here tries twice, follows a
+redirect (it would carry the key elsewhere), or writes a key, a prompt or a whole body into a text.
+
+==========================================  =================  ====================================================
+what happened                               a read, an upload  a create
+==========================================  =================  ====================================================
+no connection, nothing sent                 transient          transient
+no answer, or one that cannot be read       transient          ambiguous
+408, 409, 500, 502, 504 and other 5xx       transient          ambiguous
+425, 429, 503, 529                          transient          transient: these are refusals
+429 with a code that waiting does not mend  permanent          permanent
+all others                                  permanent          permanent
+==========================================  =================  ====================================================
+
+Uploads stand with the reads: a file that was uploaded twice costs nothing.
+"""
+
+import json
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from overnight.errors import (
+    AmbiguousProviderError,
+    ConfigurationError,
+    PermanentProviderError,
+    ProviderError,
+    TransientProviderError,
+)
+from overnight.providers._jsonl import LineSplitter
+from overnight.providers.base import LineBlock, ResultPosition
+
+CONNECT_TIMEOUT = 15.0
+"""A TLS handshake across the world takes one second; a full accept queue lets a second SYN through after three."""
+READ_TIMEOUT = 60.0
+"""Silence between two packets. Status calls answer in under a second, downloads never pause this long."""
+WRITE_TIMEOUT = 60.0
+"""One chunk into a socket; a provider that stops reading for a minute has hung."""
+CREATE_READ_TIMEOUT = 300.0
+"""A create or upload of 256 MB is checked before it is answered, and giving up early is what makes it ambiguous."""
+POOL_TIMEOUT = 60.0
+"""Waiting for one of our own connections, while downloads hold them."""
+
+TIMEOUTS = httpx.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT, write=WRITE_TIMEOUT, pool=POOL_TIMEOUT)
+SEND_TIMEOUTS = httpx.Timeout(connect=CONNECT_TIMEOUT, read=CREATE_READ_TIMEOUT, write=WRITE_TIMEOUT, pool=POOL_TIMEOUT)
+
+MAX_MESSAGE = 500
+MAX_BODY_QUOTE = 120
+MAX_RETRY_AFTER = timedelta(days=1)
+DOWNLOAD_CHUNK = 256 * 1024
+
+REFUSED_FOR_NOW = frozenset({425, 429, 503, 529})
+FATE_UNKNOWN = frozenset({408, 409})
+NOTHING_WAS_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol)
+WIRE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)
+
+KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
+REQUEST_ID_HEADERS = ("x-request-id", "request-id", "cf-ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What a provider's error body says."""
+
+    code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """A request body that is streamed, with its length known beforehand.
+
+    Chunked encoding would do without the length, but then a body that our side cut short could pass for a whole one.
+    """
+
+    chunks: AsyncIterator[bytes]
+    length: int
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """What the shared client must know of one provider.
+
+    Attributes:
+        read_fault: reads the parsed body of an error answer.
+        final_codes: codes that come with a 429 and that no waiting mends, such as an account without money.
+    """
+
+    provider: str
+    read_fault: Callable[[Any], Fault]
+    final_codes: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    operation: str
+    method: str
+    path: str
+    creates: bool = False
+    params: Mapping[str, Any] | None = None
+    body: Body | None = None
+
+
+def json_body(value: Mapping[str, Any]) -> Body:
+    """A small body that is in memory anyway."""
+    raw = json.dumps(value, separators=(",", ":")).encode()
+
+    async def once() -> AsyncIterator[bytes]:
+        yield raw
+
+    return Body(chunks=once(), length=len(raw), content_type="application/json")
+
+
+def error_class(status: int, *, creates: bool) -> type[ProviderError]:
+    """The table above, for statuses."""
+    if status in REFUSED_FOR_NOW:
+        return TransientProviderError
+    if status in FATE_UNKNOWN or status >= 500:
+        return AmbiguousProviderError if creates else TransientProviderError
+    return PermanentProviderError
+
+
+def silence_class(error: Exception, *, creates: bool) -> type[ProviderError]:
+    """The table above, for calls without an answer."""
+    if isinstance(error, BAD_ADDRESS):
+        return PermanentProviderError
+    if creates and not isinstance(error, NOTHING_WAS_SENT):
+        return AmbiguousProviderError
+    return TransientProviderError
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> timedelta | None:
+    """How long the provider asks to wait: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date."""
+    milliseconds, plain = headers.get("retry-after-ms"), headers.get("retry-after")
+    readings = (_number(milliseconds, 0.001), _number(plain, 1), _seconds_until(plain, now or datetime.now(UTC)))
+    seconds = next((reading for reading in readings if reading is not None), None)
+    return None if seconds is None else min(timedelta(seconds=max(seconds, 0.0)), MAX_RETRY_AFTER)
+
+
+def _number(text: str | None, unit: float) -> float | None:
+    try:
+        seconds = float(text or "") * unit
+    except ValueError:
+        return None
+    return min(seconds, MAX_RETRY_AFTER.total_seconds()) if math.isfinite(seconds) else None
+
+
+def _seconds_until(text: str | None, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
+
+
+class Api:
+    """One provider's HTTP API; each method is one call and one answer or error."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        base_url: str,
+        headers: Mapping[str, str],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._dialect = dialect
+        self._base_url = base_url
+        self._secrets = [value for name, value in headers.items() if name.lower() in ("authorization", "x-api-key")]
+        self._client = httpx.AsyncClient(
+            headers={"user-agent": "overnight"} | _checked(headers),
+            follow_redirects=False,
+            timeout=TIMEOUTS,
+            transport=transport,
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def read(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        needs: Mapping[str, type],
+        params: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A call that may be repeated. `needs` are the keys without which the answer is none, with their types."""
+        return await self._answer(_Call(operation=operation, method=method, path=path, params=params), needs)
+
+    async def upload(self, operation: str, path: str, *, body: Body, needs: Mapping[str, type]) -> dict[str, Any]:
+        """Send a file. Repeating it is harmless."""
+        return await self._answer(_Call(operation=operation, method="POST", path=path, body=body), needs)
+
+    async def create(self, operation: str, path: str, *, body: Body, needs: Mapping[str, type]) -> dict[str, Any]:
+        """A call that costs money if it is accepted. An error that `body.chunks` raises passes through as it is; the
+        request was not whole then, so it cannot have been accepted.
+
+        Raises:
+            AmbiguousProviderError: it may have been accepted.
+        """
+        return await self._answer(_Call(operation=operation, method="POST", path=path, body=body, creates=True), needs)
+
+    async def lines(self, operation: str, path: str, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
+        """Stream the lines of a result file behind a position.
+
+        The server is read from the beginning: not every one honours Range, and the bytes that are skipped cost little
+        beside those that were stored already.
+        """
+        splitter = LineSplitter(position)
+        async with self._download(operation, path) as chunks:
+            async for chunk in chunks:
+                if block := splitter.feed(chunk):
+                    yield block
+        if splitter.missing:
+            raise self._error(
+                TransientProviderError,
+                operation,
+                f"the file is {splitter.missing} bytes shorter than what was read before",
+            )
+        if block := splitter.finish():
+            yield block
+
+    @asynccontextmanager
+    async def _download(self, operation: str, path: str) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        # Uncompressed, because a compressed stream that is cut does not always say so, and offsets are the file's own.
+        headers = {"accept": "*/*", "accept-encoding": "identity"}
+        try:
+            async with self._client.stream("GET", self._base_url + path, headers=headers) as response:
+                await self._check_download(operation, response)
+                yield response.aiter_bytes(DOWNLOAD_CHUNK)
+                self._check_whole(operation, response)
+        except WIRE_ERRORS as error:
+            raise self._no_answer(operation, error, creates=False) from None
+
+    async def _check_download(self, operation: str, response: httpx.Response) -> None:
+        if not response.is_success:
+            await response.aread()
+            raise self._refusal(operation, response, creates=False)
+        if response.headers.get("content-type", "").startswith("text/html"):
+            raise self._error(TransientProviderError, operation, "HTML instead of result lines", response=response)
+
+    def _check_whole(self, operation: str, response: httpx.Response) -> None:
+        """HTTP/1.1 says when a body is cut; this says it for whatever else carries it. (Where a transport answers with
+        a body that it held in memory, nothing was downloaded and nothing can be cut.)
+        """
+        announced, came = response.headers.get("content-length", ""), response.num_bytes_downloaded
+        if announced.isdigit() and 0 < came < int(announced):
+            text = f"the body ended after {came} of {announced} bytes"
+            raise self._error(TransientProviderError, operation, text, response=response)
+
+    async def _answer(self, call: _Call, needs: Mapping[str, type]) -> dict[str, Any]:
+        try:
+            response = await self._client.send(self._request(call))
+        except WIRE_ERRORS as error:
+            raise self._no_answer(call.operation, error, creates=call.creates) from None
+        if not response.is_success:
+            raise self._refusal(call.operation, response, creates=call.creates)
+        return self._understood(call, response, needs)
+
+    def _request(self, call: _Call) -> httpx.Request:
+        url, body = self._base_url + call.path, call.body
+        if body is None:
+            return self._client.build_request(call.method, url, params=call.params)
+        headers = {"content-type": body.content_type, "content-length": str(body.length)}
+        content = self._exactly(call.operation, body)
+        return self._client.build_request(call.method, url, content=content, headers=headers, timeout=SEND_TIMEOUTS)
+
+    async def _exactly(self, operation: str, body: Body) -> AsyncIterator[bytes]:
+        """The body, one chunk late: the last one leaves only when the length is right, so a body that is too long or
+        too short never arrives whole and never becomes a batch.
+        """
+        total, held = 0, b""
+        async for chunk in body.chunks:
+            total += len(chunk)
+            if total > body.length:
+                break
+            if held:
+                yield held
+            held = chunk
+        if total != body.length:
+            text = (
+                f"the entries hold {'more' if total > body.length else 'fewer'} bytes than the {body.length} that were "
+                f"counted when they were added; nothing was accepted. The rows were changed behind the library's back"
+            )
+            raise self._error(PermanentProviderError, operation, text)
+        yield held
+
+    def _understood(self, call: _Call, response: httpx.Response, needs: Mapping[str, type]) -> dict[str, Any]:
+        value = _json(response)
+        if isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in needs.items()):
+            return value
+        kind = AmbiguousProviderError if call.creates else TransientProviderError
+        what = response.headers.get("content-type", "no content type")
+        raise self._error(kind, call.operation, f"the answer ({what}) is not what the API returns", response=response)
+
+    def _refusal(self, operation: str, response: httpx.Response, *, creates: bool) -> ProviderError:
+        value = _json(response)
+        fault = self._dialect.read_fault(value)
+        kind = error_class(response.status_code, creates=creates)
+        if response.status_code == 429 and fault.code in self._dialect.final_codes:
+            kind = PermanentProviderError
+        message = fault.message or (_quote(response) if value is None else "no message")
+        if response.is_redirect:
+            message = "a redirect, which is not followed because it would carry the key along; check the base URL"
+        return self._error(kind, operation, message, response=response, code=fault.code)
+
+    def _no_answer(self, operation: str, error: Exception, *, creates: bool) -> ProviderError:
+        kind = silence_class(error, creates=creates)
+        return self._error(kind, operation, f"{type(error).__name__} {error}"[:MAX_MESSAGE].strip())
+
+    def _error(
+        self,
+        kind: type[ProviderError],
+        operation: str,
+        message: str,
+        *,
+        response: httpx.Response | None = None,
+        code: str | None = None,
+    ) -> ProviderError:
+        headers: Mapping[str, str] = response.headers if response is not None else {}
+        request_id = next((headers[name] for name in REQUEST_ID_HEADERS if name in headers), None)
+        text = self._without_secrets(message)[:MAX_MESSAGE] + (f" [request {request_id[:100]}]" if request_id else "")
+        return kind(
+            self._dialect.provider,
+            operation,
+            text,
+            status=response.status_code if response is not None else None,
+            code=code,
+            retry_after=retry_after(headers),
+        )
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret.removeprefix("Bearer "), "[key]")
+        return KEY_LIKE.sub("[key]", text)
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """A key with a line end or a quotation mark from a word processor would fail deep in the client, quoted in full."""
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigurationError(f"The value for the header {name!r} has characters that no header can hold.")
+    return dict(headers)
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _quote(response: httpx.Response) -> str:
+    text = " ".join(response.text.split())
+    return f"no JSON but {text[:MAX_BODY_QUOTE]!r}" if text else "an empty body"

@@ -1,0 +1,251 @@
+"""OpenAI: Files and Batches. The input is a file, the batch carries our tag in its metadata."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from overnight.batches import BatchStatus, Progress
+from overnight.errors import MissingKeyError, ProviderError, TransientProviderError
+from overnight.providers._http import Api, Body, Dialect, Fault, json_body
+from overnight.providers._openai_facts import OpenAIFacts, frame, framed, status_of
+from overnight.providers._values import as_list, as_object, as_text, clean, clean_code, count
+from overnight.providers.base import EntryLines, LineBlock, ProviderReport, ResultPosition, Submission
+from overnight.settings import Settings
+
+CLOCK_SKEW = timedelta(minutes=10)
+"""By how much OpenAI's clock may be behind ours before `find` overlooks our own batch."""
+
+FILES_AWAITED = timedelta(hours=1)
+"""How long after its end a batch may be without the ids of files that its counts speak of. Seen: seconds."""
+
+PAGE = 100
+BATCH = {"id": str, "status": str}
+
+ENDS = ("completed_at", "cancelled_at", "expired_at", "failed_at")
+
+FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""They come with a 429 and mean an account without money."""
+
+OVER_OR_BEING_CANCELED = frozenset({400, 409, 422})
+
+
+def read_fault(body: Any) -> Fault:
+    """`{"error": {"message", "type", "param", "code"}}`; compatible servers leave some of it out."""
+    error = as_object(body).get("error")
+    fields = as_object(error)
+    code = clean_code(fields.get("code")) or clean_code(fields.get("type"))
+    return Fault(code=code, message=clean(fields.get("message")) or clean(error))
+
+
+class OpenAI(OpenAIFacts):
+    """OpenAI's batch API, and that of servers which speak it."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str,
+        organization: str | None = None,
+        project: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        headers = {"authorization": f"Bearer {api_key}"}
+        if organization:
+            headers["openai-organization"] = organization
+        if project:
+            headers["openai-project"] = project
+        dialect = Dialect(provider=self.name, read_fault=read_fault, final_codes=FINAL_CODES)
+        self._api = Api(dialect, base_url=base_url, headers=headers, transport=transport)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        key = settings.openai_api_key.get_secret_value().strip() if settings.openai_api_key else ""
+        if not key:
+            raise MissingKeyError(cls.name, "OPENAI_API_KEY")
+        return cls(
+            api_key=key,
+            base_url=settings.openai_base_url,
+            organization=settings.openai_organization,
+            project=settings.openai_project,
+        )
+
+    async def aclose(self) -> None:
+        await self._api.aclose()
+
+    async def upload(self, submission: Submission, lines: EntryLines) -> str | None:
+        answer = await self._api.upload("upload", "/files", body=_input_file(submission, lines), needs={"id": str})
+        return str(answer["id"])
+
+    async def newest(self) -> str | None:
+        return None
+
+    async def create(self, submission: Submission, lines: EntryLines) -> ProviderReport:  # noqa: ARG002 - uploaded before
+        wish = {
+            "input_file_id": submission.file_id,
+            "endpoint": submission.endpoint,
+            "completion_window": "24h",
+            "metadata": {"overnight_batch": str(submission.batch_id), "overnight_submission": submission.token},
+        }
+        return _report(await self._api.create("create batch", "/batches", body=json_body(wish), needs=BATCH))
+
+    async def find(self, submission: Submission, *, claimed: Collection[str] = ()) -> ProviderReport | None:
+        """Our batch by its tag. There is no idempotency key and no filter, only a list with the newest first."""
+        if submission.started_at is None:
+            return None
+        async for batch in self._since(submission.started_at - CLOCK_SKEW):
+            if batch["id"] not in claimed and _is_ours(batch, submission):
+                return _report(batch)
+        return None
+
+    async def _since(self, moment: datetime) -> AsyncGenerator[dict[str, Any], None]:
+        after: str | None = None
+        while True:
+            params = {"limit": PAGE} | ({"after": after} if after else {})
+            page = await self._api.read("list batches", "GET", "/batches", needs={"data": list}, params=params)
+            batches = [item for item in page["data"] if isinstance(as_object(item).get("id"), str)]
+            for batch in batches:
+                if _created_before(batch, moment):
+                    return
+                yield batch
+            if not page.get("has_more") or not batches or batches[-1]["id"] == after:
+                return
+            after = batches[-1]["id"]
+
+    async def fetch(self, provider_batch_id: str) -> ProviderReport:
+        return _report(await self._api.read("fetch batch", "GET", _path(provider_batch_id), needs=BATCH))
+
+    async def cancel(self, provider_batch_id: str) -> ProviderReport:
+        path = _path(provider_batch_id) + "/cancel"
+        try:
+            return _report(await self._api.read("cancel batch", "POST", path, needs=BATCH))
+        except ProviderError as error:
+            if error.status not in OVER_OR_BEING_CANCELED:
+                raise
+            return await self._present_state(provider_batch_id, error)
+
+    async def _present_state(self, provider_batch_id: str, refusal: ProviderError) -> ProviderReport:
+        """What came before the cancel: OpenAI refuses to cancel what is over, or is being canceled already."""
+        report = await self.fetch(provider_batch_id)
+        if report.status.is_terminal or report.status_word == "cancelling":
+            return report
+        raise refusal
+
+    async def results(self, report: ProviderReport, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
+        files = _result_files(report)
+        reached = list(files).index(position.source) if position.source in files else 0
+        for source in list(files)[reached:]:
+            start = position if source == position.source else ResultPosition(source=source)
+            path = f"/files/{quote(files[source], safe='')}/content"
+            async for block in self._api.lines(f"read {source} file", path, start):
+                yield block
+
+
+def _path(provider_batch_id: str) -> str:
+    return f"/batches/{quote(provider_batch_id, safe='')}"
+
+
+def _input_file(submission: Submission, lines: EntryLines) -> Body:
+    """The multipart body, with its length known before its first byte is read from the database."""
+    boundary = f"overnight-{secrets.token_hex(16)}"
+    name = f"overnight-{submission.batch_id}-{submission.token}.jsonl"
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+        f"Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield head
+        async for page in lines():
+            yield framed(page, submission.endpoint)
+        yield tail
+
+    framing = len("".join(frame(submission.endpoint))) * submission.entry_count
+    length = len(head) + submission.request_bytes + framing + len(tail)
+    return Body(chunks=chunks(), length=length, content_type=f"multipart/form-data; boundary={boundary}")
+
+
+def _created_before(batch: Mapping[str, Any], moment: datetime) -> bool:
+    """A batch that does not say when it was made could be ours."""
+    created_at = batch.get("created_at")
+    return isinstance(created_at, int | float) and created_at < moment.timestamp()
+
+
+def _is_ours(batch: Mapping[str, Any], submission: Submission) -> bool:
+    """By our tag; by the input file where a server keeps no metadata: each submission uploads its own."""
+    tag = as_object(batch.get("metadata")).get("overnight_submission")
+    if tag is not None:
+        return bool(tag == submission.token)
+    return submission.file_id is not None and batch.get("input_file_id") == submission.file_id
+
+
+def _report(batch: Mapping[str, Any]) -> ProviderReport:
+    counts = as_object(batch.get("request_counts"))
+    failed = count(counts.get("failed"))
+    code, reason = _failure(as_list(as_object(batch.get("errors")).get("data")))
+    return ProviderReport(
+        provider_batch_id=batch["id"],
+        status=status_of(batch["status"]),
+        status_word=batch["status"].lower(),
+        # Their `completed` leaves the failed out; our `done` is all that is no longer open.
+        progress=Progress(
+            total=count(counts.get("total")), done=count(counts.get("completed")) + failed, failed=failed
+        ),
+        details=_details(batch),
+        failure_code=code,
+        failure_reason=reason,
+    )
+
+
+def _details(batch: Mapping[str, Any]) -> dict[str, Any]:
+    files = {key: batch[key] for key in ("output_file_id", "error_file_id") if as_text(batch.get(key))}
+    ends = [moment for key in ENDS if isinstance(moment := batch.get(key), int | float)]
+    return files | ({"over_at": max(ends)} if ends else {})
+
+
+def _failure(errors: list[Any]) -> tuple[str | None, str | None]:
+    """OpenAI accepts a batch first and checks its lines later; what it found is a list with line numbers."""
+    faults = [as_object(error) for error in errors]
+    if not faults:
+        return None, None
+    texts = [
+        f"{_line_number(fault)}{clean(fault.get('message')) or clean(fault.get('code')) or ''}" for fault in faults[:3]
+    ]
+    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+    return clean_code(faults[0].get("code")), clean("; ".join(texts) + more)
+
+
+def _line_number(fault: Mapping[str, Any]) -> str:
+    return f"line {number}: " if (number := count(fault.get("line"))) else ""
+
+
+def _result_files(report: ProviderReport) -> dict[str, str]:
+    """The files that exist, in the order in which they are read.
+
+    A batch that is over can be without its file ids for a moment, and its counts tell: completed entries are in the
+    output file, failed ones in the error file (some compatible servers put them into the output file). So long as a
+    file is awaited, the batch has to be fetched again; an hour after the end it will not come any more, and what there
+    is has to do. A batch that failed its checks, or whose counts are all zero, has no files and never will.
+    """
+    named = {source: as_text(report.details.get(f"{source}_file_id")) for source in ("output", "error")}
+    files = {source: file for source, file in named.items() if file}
+    completed = report.progress.done - report.progress.failed
+    missing = (completed > 0 and "output" not in files) or (report.progress.done > 0 and not files)
+    if missing and report.status is not BatchStatus.FAILED and _may_still_come(report):
+        counts = f"{completed} completed and {report.progress.failed} failed entries"
+        raise TransientProviderError(
+            OpenAIFacts.name, "read results", f"{counts}, and the files' ids are not there yet; fetch the batch again"
+        )
+    return files
+
+
+def _may_still_come(report: ProviderReport) -> bool:
+    """A server that does not say when the batch ended gets no benefit of the doubt: the counts speak of paid lines."""
+    over_at = report.details.get("over_at")
+    return not isinstance(over_at, int | float) or time.time() < over_at + FILES_AWAITED.total_seconds()

@@ -1,0 +1,282 @@
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from overnight.errors import (
+    AmbiguousProviderError,
+    ConfigurationError,
+    PermanentProviderError,
+    ProviderError,
+    TransientProviderError,
+)
+from overnight.providers._http import Api, Body, Dialect, Fault, json_body, retry_after
+from overnight.providers.base import ResultPosition
+
+KEY = "very-secret-0123456789"
+A, P, T = AmbiguousProviderError, PermanentProviderError, TransientProviderError
+
+
+def read_fault(body: Any) -> Fault:
+    error = body.get("error", {}) if isinstance(body, dict) else {}
+    return Fault(code=error.get("code"), message=error.get("message"))
+
+
+def api(answer: Any) -> Api:
+    async def handle(request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    dialect = Dialect(provider="fake", read_fault=read_fault, final_codes=frozenset({"no_money"}))
+    return Api(
+        dialect,
+        base_url="http://fake",
+        headers={"authorization": f"Bearer {KEY}"},
+        transport=httpx.MockTransport(handle),
+    )
+
+
+async def read(answer: Any) -> dict[str, Any]:
+    return await api(answer).read("look", "GET", "/x", needs={"id": str})
+
+
+async def create(answer: Any) -> dict[str, Any]:
+    return await api(answer).create("create", "/x", body=json_body({"a": 1}), needs={"id": str})
+
+
+STATUS_TABLE = [
+    # status, of a read, of a create
+    (301, P, P),
+    (307, P, P),
+    (400, P, P),
+    (401, P, P),
+    (402, P, P),
+    (403, P, P),
+    (404, P, P),
+    (408, T, A),
+    (409, T, A),
+    (413, P, P),
+    (422, P, P),
+    (425, T, T),
+    (429, T, T),
+    (500, T, A),
+    (502, T, A),
+    (503, T, T),
+    (504, T, A),
+    (520, T, A),
+    (524, T, A),
+    (529, T, T),
+]
+
+
+@pytest.mark.parametrize(("status", "of_read", "of_create"), STATUS_TABLE)
+async def test_each_status_says_what_may_be_done_next(
+    status: int, of_read: type[ProviderError], of_create: type[ProviderError]
+) -> None:
+    answer = {"error": {"code": "c", "message": "m"}}
+    with pytest.raises(of_read) as of_a_read:
+        await read(httpx.Response(status, json=answer))
+    with pytest.raises(of_create) as of_a_create:
+        await create(httpx.Response(status, json=answer))
+    assert of_a_read.value.status == of_a_create.value.status == status
+    assert of_a_read.value.code == "c"
+
+
+SILENCES = [
+    # exception, of a read, of a create
+    (httpx.ConnectError("refused"), T, T),
+    (httpx.ConnectTimeout("slow"), T, T),
+    (httpx.PoolTimeout("busy"), T, T),
+    (httpx.ProxyError("no"), T, T),
+    (httpx.ReadTimeout("silence"), T, A),
+    (httpx.WriteTimeout("stuck"), T, A),
+    (httpx.ReadError("reset"), T, A),
+    (httpx.WriteError("reset"), T, A),
+    (httpx.CloseError("x"), T, A),
+    (httpx.RemoteProtocolError("Server disconnected"), T, A),
+    (httpx.LocalProtocolError("Can't send data in this state"), T, A),
+    (httpx.DecodingError("bad gzip"), T, A),
+    (httpx.TooManyRedirects("loop"), T, A),
+    (httpx.StreamClosed(), T, A),
+    (httpx.CookieConflict("two"), T, A),
+    (httpx.InvalidURL("bad"), P, P),
+    (httpx.UnsupportedProtocol("ftp"), P, P),
+]
+
+
+@pytest.mark.parametrize(("error", "of_read", "of_create"), SILENCES, ids=lambda v: getattr(v, "__name__", repr(v)))
+async def test_each_silence_says_what_may_be_done_next(
+    error: Exception, of_read: type[ProviderError], of_create: type[ProviderError]
+) -> None:
+    with pytest.raises(of_read, match=type(error).__name__) as caught:
+        await read(error)
+    assert caught.value.status is None
+    with pytest.raises(of_create):
+        await create(error)
+
+
+def test_no_exception_class_of_the_client_is_forgotten() -> None:
+    tried = {type(error) for error, _, _ in SILENCES}
+    known = {value for value in vars(httpx).values() if isinstance(value, type) and issubclass(value, Exception)}
+    leaves = {kind for kind in known if not any(other is not kind and issubclass(other, kind) for other in known)}
+    assert leaves - tried == {httpx.HTTPStatusError, httpx.ResponseNotRead, httpx.RequestNotRead, httpx.StreamConsumed}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, html="<html>maintenance</html>"),
+        httpx.Response(200, content=b""),
+        httpx.Response(204),
+        httpx.Response(200, json=[1]),
+        httpx.Response(200, json={"id": 7}),
+        httpx.Response(200, content=b'{"id": "x'),
+        httpx.Response(200, content=b"[" * 100_000),
+        httpx.Response(200, content=b'{"id": "\xff"}'),
+    ],
+)
+async def test_an_answer_that_is_none_is_waited_out_or_looked_into(answer: httpx.Response) -> None:
+    with pytest.raises(TransientProviderError):
+        await read(answer)
+    with pytest.raises(AmbiguousProviderError):
+        await create(answer)
+
+
+async def test_an_account_without_money_is_not_waited_for() -> None:
+    for call in (read, create):
+        with pytest.raises(PermanentProviderError) as caught:
+            await call(httpx.Response(429, json={"error": {"code": "no_money", "message": "m"}}))
+        assert caught.value.code == "no_money"
+
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, timedelta(seconds=7)),
+        ({"retry-after": "0"}, timedelta(0)),
+        ({"retry-after": "-5"}, timedelta(0)),
+        ({"retry-after": "1.5"}, timedelta(seconds=1.5)),
+        ({"retry-after-ms": "250", "retry-after": "9"}, timedelta(seconds=0.25)),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, timedelta(seconds=9)),
+        ({"retry-after": "Sat, 21 Nov 2026 12:01:30 GMT"}, timedelta(seconds=90)),
+        ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT"}, timedelta(0)),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1e300"}, timedelta(days=1)),
+        ({"retry-after": "tomorrow"}, None),
+        ({"retry-after": ""}, None),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], wait: timedelta | None) -> None:
+    assert retry_after(httpx.Headers(headers), NOW) == wait
+
+
+async def test_an_error_carries_the_wait_and_the_request_id() -> None:
+    headers = {"retry-after": "3", "x-request-id": "req_9"}
+    with pytest.raises(TransientProviderError, match="req_9") as caught:
+        await read(httpx.Response(429, headers=headers, json={}))
+    assert caught.value.retry_after == timedelta(seconds=3)
+
+
+async def test_no_key_and_no_long_body_is_in_an_error_text() -> None:
+    echo = {"error": {"message": f"Incorrect key {KEY}, or Bearer {KEY}, or sk-other***1234. " + "x" * 5000}}
+    for answer in (
+        httpx.Response(401, json=echo),
+        httpx.Response(502, text=f"<pre>{KEY}</pre>" + "prompt " * 5000),
+        httpx.LocalProtocolError(f"Illegal header value b'Bearer {KEY}'"),
+    ):
+        with pytest.raises(ProviderError) as caught:
+            await read(answer)
+        assert "secret" not in str(caught.value)
+        assert "sk-" not in str(caught.value)
+        assert len(str(caught.value)) < 700
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    with pytest.raises(PermanentProviderError, match="base URL"):
+        await read(httpx.Response(302, headers={"location": "http://elsewhere/"}))
+
+
+def test_a_key_that_no_header_can_hold_is_refused_without_being_quoted() -> None:
+    dialect = Dialect(provider="fake", read_fault=read_fault, final_codes=frozenset())
+    for key in ("sk-secret\n", "sk-secret\u201d"):
+        with pytest.raises(ConfigurationError) as caught:
+            Api(dialect, base_url="http://fake", headers={"x-api-key": key})
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pieces", [[b"1234567890", b"12345"], [b"123"], [], [b"12345", b"67890", b"x"]])
+async def test_a_body_of_another_length_than_announced_is_never_sent_whole(pieces: list[bytes]) -> None:
+    sent: list[bytes] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    class Wire(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            async for piece in request.stream:
+                sent.append(piece)  # noqa: PERF401 - what was sent before the error counts
+            raise AssertionError("the body was sent as if it were whole")
+
+    dialect = Dialect(provider="fake", read_fault=read_fault, final_codes=frozenset())
+    client = Api(dialect, base_url="http://fake", headers={}, transport=Wire())
+    body = Body(chunks=chunks(), length=10, content_type="text/plain")
+    with pytest.raises(PermanentProviderError, match="bytes"):
+        await client.create("create", "/x", body=body, needs={})
+    assert len(b"".join(sent)) < 10
+
+
+async def test_an_error_of_the_database_in_the_middle_of_a_body_passes_through() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise LookupError("the database is gone")
+
+    body = Body(chunks=chunks(), length=2, content_type="text/plain")
+    with pytest.raises(LookupError):
+        await api(httpx.Response(200)).create("create", "/x", body=body, needs={})
+
+
+async def lines_of(answer: Any, offset: int = 0) -> list[bytes]:
+    position = ResultPosition(source="results", offset=offset)
+    return [line async for block in api(answer).lines("read", "/x", position) for line in block.lines]
+
+
+async def test_a_download_that_ends_short_is_not_taken_for_the_whole_file() -> None:
+    answer = httpx.Response(200, headers={"content-length": "9"}, stream=httpx.ByteStream(b"{}\n{}\n"))
+    with pytest.raises(TransientProviderError, match="6 of 9"):
+        await lines_of(answer)
+
+
+async def test_a_file_shorter_than_what_was_read_before_is_not_the_same_file() -> None:
+    with pytest.raises(TransientProviderError, match="shorter"):
+        await lines_of(httpx.Response(200, content=b"{}\n"), offset=6)
+
+
+async def test_a_maintenance_page_is_not_a_result_file() -> None:
+    with pytest.raises(TransientProviderError, match="HTML"):
+        await lines_of(httpx.Response(200, html="<html>\nback soon\n</html>"))
+
+
+async def test_a_download_that_is_refused_says_why() -> None:
+    with pytest.raises(PermanentProviderError, match="gone"):
+        await lines_of(httpx.Response(404, json={"error": {"message": "gone"}}))
+
+
+async def test_a_connection_that_breaks_in_a_download_is_waited_out() -> None:
+    class Breaking(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"{}\n"
+            raise httpx.ReadError("reset")
+
+    with pytest.raises(TransientProviderError, match="ReadError"):
+        await lines_of(httpx.Response(200, stream=Breaking()))
