@@ -1,4 +1,4 @@
-"""Classify some reviews overnight. Run it next to a worker that imports it: see the README."""
+"""Classify reviews overnight: results in Postgres, and in a table of our own."""
 
 import asyncio
 from typing import Literal
@@ -16,9 +16,7 @@ class Sentiment(BaseModel):
 
 class Classify(Task[Sentiment]):
     review: str
-
     system = "You judge product reviews."
-    max_tokens = 200
 
     def prompt(self) -> str:
         return f"How does this reviewer feel about the product?\n\n{self.review}"
@@ -26,10 +24,10 @@ class Classify(Task[Sentiment]):
 
 class SaveSentiments(BatchHandler):
     async def on_success(self) -> None:
-        async with self.transaction() as connection:
+        async with self.transaction() as connection:  # commits once, together with "this handler has run"
             await connection.execute(text("create table if not exists sentiments (review text, label text)"))
             async for entry in self.entries(Classify):
-                if entry.output is not None:
+                if entry.output:
                     row = {"review": entry.task.review, "label": entry.output.label}
                     await connection.execute(text("insert into sentiments values (:review, :label)"), row)
 
@@ -37,15 +35,11 @@ class SaveSentiments(BatchHandler):
 async def main() -> None:
     reviews = ["Works like a charm.", "It broke after two days.", "Does what the box says."]
     async with Overnight.connect() as overnight:
-        batch = await overnight.create_batch(
-            provider="anthropic", model="claude-haiku-4-5", handler=SaveSentiments, metadata={"source": "readme"}
-        )
+        batch = await overnight.create_batch(provider="anthropic", model="claude-haiku-4-5", handler=SaveSentiments)
         await batch.add_all(Classify(review=review) for review in reviews)
-        await batch.submit()
+        await batch.submit()  # from here on everything may crash, restart and be deployed
         finished = await batch.wait()
-        print(finished.status, dict(finished.outcomes), f"${finished.cost.billed}")
-        async for entry in batch.entries(Classify):
-            print(entry.custom_id, entry.outcome, entry.output or entry.reason)
+        print(finished.status, dict(finished.outcomes), f"cost ${finished.cost.billed}")
 
 
 if __name__ == "__main__":
