@@ -1,0 +1,58 @@
+"""Anthropic's Message, as complete as the service writes it."""
+
+from typing import Any
+
+from overnight.simulator.jsontext import dump_text
+from overnight.simulator.models import NO_VALUE, ModelReply, ModelRequest, Rendered
+from overnight.simulator.tokens import count_tokens, truncate
+
+
+def message(request: ModelRequest, reply: ModelReply, token: str, *, batch: bool) -> Rendered:
+    content, made, cut = _content(request, reply, token)
+    spent = reply.input_tokens or request.input_tokens
+    made = made if reply.output_tokens is None else reply.output_tokens
+    body = {
+        "id": f"msg_{token}",
+        "type": "message",
+        "role": "assistant",
+        "model": request.model,
+        "content": content,
+        "stop_reason": _stop_reason(reply, cut=cut),
+        "stop_sequence": None,
+        "usage": _usage(spent, made, "batch" if batch else "standard"),
+    }
+    return Rendered(status=200, body=body, input_tokens=spent, output_tokens=made)
+
+
+def _content(request: ModelRequest, reply: ModelReply, token: str) -> tuple[list[dict[str, Any]], int, bool]:
+    """Content blocks, output tokens, and whether the budget ran out."""
+    if reply.tool_calls:
+        blocks = [
+            {"type": "tool_use", "id": f"toolu_{token[:22]}{number}", "name": call.name, "input": dict(call.arguments)}
+            for number, call in enumerate(reply.tool_calls)
+        ]
+        return blocks, sum(count_tokens(c.name + dump_text(c.arguments)) for c in reply.tool_calls), reply.cut_off
+    whole = reply.refusal or (reply.text or "" if reply.value is NO_VALUE else dump_text(reply.value))
+    text, cut = truncate(whole, None if reply.uncut else request.max_tokens)
+    return [{"type": "text", "text": text, "citations": None}], max(1, count_tokens(text)), cut or reply.cut_off
+
+
+def _stop_reason(reply: ModelReply, *, cut: bool) -> str:
+    if reply.refusal:
+        return "refusal"
+    if cut:
+        return "max_tokens"
+    return "tool_use" if reply.tool_calls else "end_turn"
+
+
+def _usage(spent: int, made: int, tier: str) -> dict[str, Any]:
+    """`input_tokens` is what was not cached, so with caching off it is the whole prompt."""
+    return {
+        "input_tokens": spent,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "output_tokens": made,
+        "server_tool_use": None,
+        "service_tier": tier,
+    }
