@@ -66,15 +66,19 @@ def _usage(usage: Usage) -> genai_prices.Usage:
 def cost_of(usage: Usage, *, provider: str, model: str, at: datetime | None = None) -> Cost:
     """What so many tokens cost in one request; prices may depend on the request's length and on the day.
 
-    Unknown models cost None, never zero.
+    Unknown models cost None, never zero. So does a usage that contradicts itself (more tokens from the cache than there
+    are in the prompt): what it cost is not known either, and it must not keep the rest of its batch from being read.
     """
     day = at and at.replace(hour=0, minute=0, second=0, microsecond=0)
     prices = _prices(provider, model, day)
     if prices is None:
         return _UNKNOWN
     batch, standard, factor = prices
-    counted = _usage(usage)
-    return Cost(
-        billed=batch.calc_price(counted)["total_price"] * factor,
-        list_price=standard.calc_price(counted)["total_price"],
-    )
+    try:
+        counted = _usage(usage)
+        return Cost(
+            billed=batch.calc_price(counted)["total_price"] * factor,
+            list_price=standard.calc_price(counted)["total_price"],
+        )
+    except ValueError:
+        return _UNKNOWN

@@ -17,11 +17,19 @@ def verdict_of(entry: StoredEntry, facts: ProviderFacts, endpoint: str) -> Verdi
     assert entry.task is not None
     cls = tasks.resolve(entry.task)
     try:
-        task = cls.model_validate_json(entry.fields or "{}")
+        task = cls.load_fields(entry.fields or "{}")
         output = task.read(facts.read_response((entry.line or "").encode(), endpoint=endpoint))
         return Verdict(position=entry.position, output=cls.dump_output(output))
     except ResponseError as error:
-        return Verdict(position=entry.position, error_code=error.code, reason=storable(str(error))[:2000])
+        return Verdict(
+            position=entry.position, error_code=storable(str(error.code))[:100], reason=storable(str(error))[:2000]
+        )
     except Exception as error:  # noqa: BLE001 - the user's `read`, or a field that no longer validates
-        reason = storable(f"{type(error).__name__}: {error}")[:2000]
-        return Verdict(position=entry.position, error_code="task_failed", reason=reason)
+        return Verdict(position=entry.position, error_code="task_failed", reason=_told(error))
+
+
+def _told(error: Exception) -> str:
+    try:
+        return storable(f"{type(error).__name__}: {error}")[:2000]
+    except Exception:  # noqa: BLE001 - the error is the user's own, and so is its text
+        return type(error).__name__

@@ -7,6 +7,7 @@ from overnight.batches import Batch
 from overnight.costs import cost_of
 from overnight.providers.base import LineBlock, MalformedLineError, ProviderFacts, ResultLine, ResultPosition
 from overnight.storage.results import IngestedBlock, NewResult, Stray
+from overnight.texts import storable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,7 @@ class Sorter:
     def _place(self, number: int, line: bytes) -> NewResult | Stray:
         try:
             parsed = self.facts.parse_line(line, self.token)
-            text = line.decode()
-        except (MalformedLineError, UnicodeDecodeError):
+        except MalformedLineError:
             return Stray(number=number, kind="malformed", custom_id=None, line=line)
         position = self.positions.get(parsed.custom_id)
         if position is None:
@@ -45,9 +45,9 @@ class Sorter:
         if position in self.seen:
             return Stray(number=number, kind="duplicate", custom_id=parsed.custom_id, line=line)
         self.seen.add(position)
-        return self._result(position, parsed, text)
+        return self._result(position, parsed, line)
 
-    def _result(self, position: int, parsed: ResultLine, text: str) -> NewResult:
+    def _result(self, position: int, parsed: ResultLine, line: bytes) -> NewResult:
         batch = self.batch
         return NewResult(
             position=position,
@@ -56,5 +56,6 @@ class Sorter:
             cost=cost_of(parsed.usage, provider=batch.provider, model=batch.model, at=batch.submitted_at),
             error_code=parsed.error_code,
             reason=parsed.reason,
-            line=text,
+            # A line that names its entry stays with it, even where its bytes are not quite text.
+            line=storable(line.decode("utf-8", "replace")),
         )

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import from_json, to_json
 
 from overnight.costs import knows_model
 from overnight.errors import CustomIdError, RequestError, UnknownModelError
@@ -67,24 +67,38 @@ class Intake:
     def __init__(self, facts: ProviderFacts, *, model: str, endpoint: str) -> None:
         self._facts, self._model, self._endpoint = facts, model, endpoint
         self._custom_id = re.compile(facts.limits.custom_id_pattern)
+        self._number = 0
 
     def entry(self, item: Item, custom_id: str | None = None) -> NewEntry:
         """One entry, checked and rendered.
 
         Raises:
             CustomIdError: the provider would refuse the custom id.
-            RequestError: the provider could not take the request.
+            RequestError: the provider could not take the request; the text says which entry it is.
             UnknownTaskError: the Task's class cannot be found again by name.
         """
-        if custom_id is not None and not self._custom_id.fullmatch(custom_id):
+        self._number += 1
+        if custom_id is not None:
+            self._check_id(custom_id)
+        try:
+            return self._raw(item, custom_id) if isinstance(item, RawRequest) else self._rendered(item, custom_id)
+        except RequestError as error:
+            raise RequestError(f"Entry {custom_id or f'number {self._number}'}: {error}") from None
+
+    def _check_id(self, custom_id: Any) -> None:
+        """Ids come from the caller's data, where they may be numbers: how they become text is for the caller to say."""
+        if not isinstance(custom_id, str) or not self._custom_id.fullmatch(custom_id):
             raise CustomIdError(custom_id, self._facts.limits.custom_id_pattern)
-        if isinstance(item, RawRequest):
-            self._facts.check(item.body, model=self._model, endpoint=self._endpoint)
-            return NewEntry(custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body))
+
+    def _raw(self, item: RawRequest, custom_id: str | None) -> NewEntry:
+        self._facts.check(item.body, model=self._model, endpoint=self._endpoint)
+        return NewEntry(custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body))
+
+    def _rendered(self, item: Task[Any], custom_id: str | None) -> NewEntry:
         name = tasks.name_of(type(item))
         body = self._facts.render(item.render(), model=self._model, endpoint=self._endpoint)
         return NewEntry(
-            custom_id=custom_id, label=_label(name), task=name, fields=_json(item.model_dump()), request=_json(body)
+            custom_id=custom_id, label=_label(name), task=name, fields=item.dump_fields(), request=_json(body)
         )
 
 
@@ -92,12 +106,15 @@ def _json(value: Any) -> str:
     """Compact JSON text.
 
     Raises:
-        RequestError: it has none: a lone surrogate, say, that no provider and no database takes.
+        RequestError: it has none: a lone surrogate or NaN, say, that no provider takes. One such line would cost the
+            whole file.
     """
     try:
-        return to_json(value).decode()
-    except (PydanticSerializationError, UnicodeError) as error:
+        text = to_json(value)
+        from_json(text, allow_inf_nan=False)  # `to_json` writes NaN, which is no JSON, as it is
+    except ValueError as error:
         raise RequestError(f"The request has no JSON form: {error}") from None
+    return text.decode()
 
 
 def _label(name: str) -> str:

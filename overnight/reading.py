@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from overnight.batches import Entry, Outcome
 from overnight.storage.outputs import StoredEntry
 from overnight.storage.store import Store
@@ -20,7 +22,7 @@ def entry_of(stored: StoredEntry) -> Entry[Any]:
     return Entry(
         custom_id=stored.custom_id,
         outcome=stored.outcome,
-        task=task.model_validate_json(stored.fields) if task and stored.fields else None,
+        task=_task_of(stored, task) if task and stored.fields else None,
         output=task.load_output(stored.output) if task and stored.output is not None else None,
         error_code=stored.error_code,
         reason=stored.reason,
@@ -28,6 +30,16 @@ def entry_of(stored: StoredEntry) -> Entry[Any]:
         cost=stored.cost,
         response=stored.line,
     )
+
+
+def _task_of(stored: StoredEntry, task: type[Task[Any]]) -> Task[Any] | None:
+    """The task again; None where its class has changed so much since that the entry could not succeed any more."""
+    try:
+        return task.load_fields(stored.fields or "{}")
+    except ValidationError:
+        if stored.outcome is Outcome.SUCCEEDED:
+            raise
+        return None
 
 
 async def entries(

@@ -1,13 +1,15 @@
 """A batch to be, from what somebody asked for: checked against the provider's facts before anything is written."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
+from pydantic_core import to_json
 
 from overnight.contracts import BatchOptions, BatchSpec, SpecEntry
-from overnight.errors import EntryError
+from overnight.errors import ConfigurationError, EntryError
 from overnight.handlers import handlers
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint, room
 from overnight.providers import provider_facts
@@ -26,6 +28,7 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
         UnknownModelError: the model cannot be batched, or is not in the price table.
         UnknownHandlerError: no handler of this name is registered here, and none elsewhere is named for it.
         RequestError: the provider has no such endpoint.
+        ConfigurationError: the poll schedule makes no sense, or the metadata cannot be stored.
     """
     facts = provider_facts(options.provider)
     check_model(facts, options.model, allow_unknown=options.allow_unknown_model)
@@ -39,13 +42,29 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
         endpoint=choose_endpoint(facts, options.endpoint),
         handler=options.handler,
         handler_task_queue=options.handler_task_queue,
-        metadata=options.metadata,
+        metadata=_storable(options.metadata),
         schedule=_schedule(options.poll_waits, options.max_age, settings.schedule),
     )
 
 
 def _schedule(waits: list[timedelta] | None, max_age: timedelta | None, default: PollSchedule) -> PollSchedule:
-    return PollSchedule(waits=tuple(waits or default.waits), max_age=max_age or default.max_age)
+    waits = list(default.waits) if waits is None else waits
+    try:
+        return PollSchedule(waits=tuple(waits), max_age=default.max_age if max_age is None else max_age)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _storable(metadata: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+    """Refuse what Postgres does not take as `jsonb`: NUL characters, lone surrogates, NaN and infinity."""
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError as error:
+        raise ConfigurationError(f"The metadata cannot be stored as JSON: {error}") from None
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise ConfigurationError("The metadata cannot be stored as JSON: it has a NUL character.")
+    return metadata
 
 
 def registration(spec: BatchSpec, batch_id: UUID, settings: Settings) -> tuple[NewBatch, AsyncIterator[NewEntry], Room]:
@@ -70,7 +89,8 @@ def _item(entry: SpecEntry, number: int) -> Item:
         return RawRequest(body=entry.request)
     assert entry.task is not None
     try:
-        return tasks.resolve(entry.task).model_validate(entry.fields)
+        # As the JSON that they came as: a Task may take bytes or dates from JSON in its own way.
+        return tasks.resolve(entry.task).model_validate_json(to_json(entry.fields))
     except ValidationError as error:
         # Names and reasons only: the values are prompts.
         faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]

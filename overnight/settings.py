@@ -5,6 +5,7 @@ TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_*, TEMPORAL_PROFILE and its T
 the `temporal` command works here.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Annotated, Self
@@ -28,18 +29,22 @@ def _is_loopback(host: str) -> bool:
 
 def _safe_url(url: str) -> str:
     """Keys and prompts go to these addresses, so nothing but loopback may be reached without TLS."""
+    url = url.strip().rstrip("/")
     parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
-        return url.rstrip("/")
-    raise ValueError(f"{url!r} must begin with https:// (plain http:// is taken for loopback addresses only)")
+    host = parts.hostname or ""
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
+        return url
+    shown = f"{parts.scheme}://{host}"  # not the whole of it: a URL can carry a password
+    raise ValueError(f"{shown!r} must be https:// and a host (plain http:// is taken for loopback addresses only)")
 
 
 def _psycopg_url(url: str) -> str:
     """Accept the URL that every Postgres tool prints; the driver is ours to choose."""
-    for prefix in ("postgresql://", "postgres://"):
-        if url.startswith(prefix):
-            return "postgresql+psycopg://" + url.removeprefix(prefix)
-    return url
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        # What was set instead is not shown: it may be a password.
+        raise ConfigurationError("OVERNIGHT_DATABASE_URL must begin with postgresql://.")
+    return f"postgresql+psycopg://{rest}"
 
 
 def _seconds(value: object) -> object:
@@ -51,7 +56,7 @@ def _seconds(value: object) -> object:
 
 
 def _split(value: object) -> object:
-    return value.split(",") if isinstance(value, str) else value
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
@@ -63,7 +68,13 @@ class Settings(BaseSettings):
     field says otherwise.
     """
 
-    model_config = SettingsConfigDict(env_prefix="OVERNIGHT_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="OVERNIGHT_",
+        env_ignore_empty=True,  # compose files pass what is not set as an empty string
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+    )
 
     database_url: Annotated[SecretStr | None, Field(description="postgresql:// URL of the database.")] = None
     task_queue: Annotated[str, Field(description="Temporal task queue of the Batch workflow and its activities.")] = (
@@ -104,11 +115,16 @@ class Settings(BaseSettings):
             settings = cls()
             settings.schedule  # noqa: B018 - a senseless schedule is said here, not at the first batch
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
+            lines = [f"{cls._variable(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False)]
             raise ConfigurationError("Settings: " + "; ".join(lines)) from None
         except ValueError as error:
-            raise ConfigurationError(f"Settings: {error}") from None
+            raise ConfigurationError(f"Settings: OVERNIGHT_POLL_WAITS and OVERNIGHT_MAX_AGE: {error}") from None
         return settings
+
+    @classmethod
+    def _variable(cls, loc: Sequence[int | str]) -> str:
+        name = str(loc[0])
+        return f"OVERNIGHT_{name.upper()}" if name in cls.model_fields else name
 
     @property
     def schedule(self) -> PollSchedule:
@@ -120,7 +136,7 @@ class Settings(BaseSettings):
         """The database's address for SQLAlchemy.
 
         Raises:
-            ConfigurationError: none is set.
+            ConfigurationError: none is set, or not one of Postgres.
         """
         if self.database_url is None:
             raise ConfigurationError(

@@ -1,9 +1,9 @@
 """Task: fields in, prompt out; response in, typed output out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -64,7 +64,7 @@ class Task(BaseModel, Generic[OutputT]):
         asked = self.prompt()
         messages = [Message(role="user", content=asked)] if isinstance(asked, str) else list(asked)
         if not any(message.content.strip() for message in messages):
-            raise RequestError(f"{type(self).__name__}.prompt() returned an empty prompt for {self!r:.200}.")
+            raise RequestError(f"{type(self).__name__}.prompt() returned an empty prompt.")
         return Prompt(
             messages=messages,
             system=self.system,
@@ -92,22 +92,47 @@ class Task(BaseModel, Generic[OutputT]):
         except ValidationError as error:
             raise ResponseError("invalid_output", _first_errors(error)) from None
 
+    def dump_fields(self) -> str:
+        """The fields as JSON, for storage: under their own names, whatever aliases they have.
+
+        Raises:
+            RequestError: they have no JSON form, or one that does not read back (NaN, an excluded field). It is said
+                before anything is paid, for without its fields the Task could not read the answer.
+        """
+        try:
+            stored = self.model_dump_json(round_trip=True, by_alias=False, warnings=False)
+            self.load_fields(stored)
+        except ValidationError as error:
+            raise RequestError(f"The fields do not survive being stored as JSON: {_first_errors(error)}") from None
+        except (PydanticSerializationError, UnicodeError) as error:
+            raise RequestError(f"The fields cannot be stored as JSON: {error}") from None
+        return stored
+
+    @classmethod
+    def load_fields(cls, stored: str) -> Self:
+        """The task that `dump_fields` wrote."""
+        return cls.model_validate_json(stored, by_alias=False, by_name=True)
+
     @classmethod
     def dump_output(cls, output: OutputT) -> str:
         """The output as JSON, for storage.
 
         Raises:
-            ResponseError: it has no JSON form.
+            ResponseError: it has no JSON form, or one that does not read back as the output type.
         """
         try:
-            return _adapter(cls).dump_json(output).decode()
+            stored = _adapter(cls).dump_json(output, round_trip=True, by_alias=False, warnings=False).decode()
+            cls.load_output(stored)
+        except ValidationError as error:
+            raise ResponseError("invalid_output", f"The output does not fit its type: {_first_errors(error)}") from None
         except (PydanticSerializationError, UnicodeError) as error:
             raise ResponseError("invalid_output", f"The output cannot be stored as JSON: {error}") from None
+        return stored
 
     @classmethod
     def load_output(cls, stored: str) -> OutputT:
         """The output that `dump_output` wrote."""
-        return cast("OutputT", _adapter(cls).validate_json(stored))
+        return cast("OutputT", _adapter(cls).validate_json(stored, by_alias=False, by_name=True))
 
 
 def _refuse_unusable(response: Response) -> None:
@@ -134,12 +159,26 @@ def _first_errors(error: ValidationError) -> str:
 
 @cache
 def _output_type(cls: type[Task[Any]]) -> Any:
-    """The X of the Task[X] that a class derives from."""
-    for base in cls.__mro__:
+    """The X of the Task[X] that a class derives from, also by way of generic classes in between."""
+    output: Any = OutputT
+    for base in reversed(cls.__mro__):
         metadata = getattr(base, "__pydantic_generic_metadata__", None)
-        if metadata and metadata["origin"] is Task:
-            return metadata["args"][0]
-    raise UnknownTaskError("output type of task", cls.__name__, "Derive it from Task[...]: str, or a pydantic model.")
+        if metadata and metadata["origin"] is not None:
+            parameters = metadata["origin"].__pydantic_generic_metadata__["parameters"]
+            output = _filled(output, dict(zip(parameters, metadata["args"], strict=True)))
+    if isinstance(output, TypeVar):
+        raise UnknownTaskError(
+            "output type of task", cls.__name__, "Derive it from Task[...]: str, or a pydantic model."
+        )
+    return output
+
+
+def _filled(kind: Any, arguments: Mapping[Any, Any]) -> Any:
+    """A type with type variables in it, and what they stand for."""
+    if isinstance(kind, TypeVar):
+        return arguments.get(kind, kind)
+    variables = getattr(kind, "__parameters__", ())
+    return kind[tuple(arguments.get(variable, variable) for variable in variables)] if variables else kind
 
 
 @cache

@@ -4,6 +4,7 @@ Each method is one transaction. Changes of state are compare-and-set in SQL, so 
 workers, retries or zombies try: the first one wins and the others learn what it decided.
 """
 
+import logging
 import secrets
 import string
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from overnight.errors import BatchClosedError, CancelRefusedError, EmptyBatchErr
 from overnight.providers.base import ProviderReport, Submission
 from overnight.schedule import PollSchedule
 from overnight.storage.tables import batches, submissions
+
+logger = logging.getLogger(__name__)
 
 MAX_AGE_EXCEEDED = "max_age_exceeded"
 """The failure code of a batch that was waited for too long."""
@@ -86,6 +89,19 @@ def batch_of(row: Row[Any]) -> Batch:
     )
 
 
+def _settled(batch: Batch, report: ProviderReport) -> tuple[BatchStatus, str | None, str | None]:
+    """Status, code and reason, once a report comes in for a batch whose max age may have passed."""
+    said = report.status, report.failure_code, report.failure_reason
+    if batch.failure_code != MAX_AGE_EXCEEDED or report.status is BatchStatus.ENDED:
+        return said
+    if report.status is not BatchStatus.CANCELED:
+        return report.status, batch.failure_code, batch.failure_reason
+    if batch.cancel_requested_at is not None:
+        return said
+    # We asked for the cancel because the batch was too old: that is why it failed, and nobody canceled it.
+    return BatchStatus.FAILED, batch.failure_code, batch.failure_reason
+
+
 async def insert_batch(connection: AsyncConnection, new: NewBatch) -> None:
     """Add the row of a `pending` batch, in the caller's transaction."""
     await connection.execute(
@@ -109,7 +125,9 @@ async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     Raises:
         UnknownBatchError: there is no such batch.
     """
-    row = (await connection.execute(select(batches).where(batches.c.id == batch_id).with_for_update())).one_or_none()
+    # "No key" leaves others free to insert rows that refer to the batch, as a handler's own tables may.
+    query = select(batches).where(batches.c.id == batch_id).with_for_update(key_share=True)
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise UnknownBatchError(batch_id)
     return batch_of(row)
@@ -219,17 +237,25 @@ class BatchStore:
         await self._change_submission(batch_id, file_id=file_id)
 
     async def record_intent(self, batch_id: UUID, marker: str | None) -> None:
-        """From now on a provider batch may exist, whatever we hear."""
-        await self._change_submission(batch_id, started_at=func.now(), marker=marker)
+        """From now on a provider batch may exist, whatever we hear.
+
+        The marker is that of the first of several creates whose answers were lost: a later one could be the very batch
+        that is looked for.
+        """
+        first = case((submissions.c.started_at.is_(None), marker), else_=submissions.c.marker)
+        await self._change_submission(batch_id, started_at=func.now(), marker=first)
 
     async def withdraw_intent(self, batch_id: UUID) -> None:
         """The provider refused: no batch exists, and the next create needs no search."""
         await self._change_submission(batch_id, started_at=None)
 
     async def record_acceptance(self, batch_id: UUID, report: ProviderReport) -> Batch:
-        """The provider has the batch, under this id."""
+        """The provider has the batch, under this id. Of two ids the first stays: the returned batch says which."""
         async with self._engine.begin() as connection:
-            await lock_batch(connection, batch_id)
+            batch = await lock_batch(connection, batch_id)
+            if batch.provider_batch_id not in {None, report.provider_batch_id}:
+                logger.error("batch %s: is %s, not %s", batch_id, batch.provider_batch_id, report.provider_batch_id)
+                return batch
             await connection.execute(
                 update(submissions)
                 .where(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
@@ -256,11 +282,7 @@ class BatchStore:
         batch = await lock_batch(connection, batch_id)
         if batch.status.is_terminal:
             return
-        status, code, reason = report.status, report.failure_code, report.failure_reason
-        if batch.failure_code == MAX_AGE_EXCEEDED:
-            # We asked for the cancel because the batch was too old: that is why it failed, and nobody canceled it.
-            status = BatchStatus.FAILED if status is BatchStatus.CANCELED else status
-            code, reason = batch.failure_code, batch.failure_reason
+        status, code, reason = _settled(batch, report)
         await connection.execute(
             update(batches)
             .where(batches.c.id == batch_id)

@@ -11,11 +11,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import AsyncConnection as PsycopgConnection
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from overnight.errors import DatabaseError, SchemaVersionError
+from overnight.errors import ConfigurationError, DatabaseError, SchemaVersionError
 from overnight.storage.tables import SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,21 @@ _MIGRATION_LOCK = 0x6F7665726E696774
 
 
 def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """An engine whose sessions speak UTC and name themselves in `pg_stat_activity`."""
+    """An engine whose sessions speak UTC and name themselves in `pg_stat_activity`.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+    """
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        # Without the cause: it would quote parts of the URL, and with that maybe the password.
+        raise ConfigurationError(
+            "The database's URL cannot be read. It looks like postgresql://user:password@localhost:5432/overnight, "
+            "with special characters of the password percent-encoded."
+        ) from None
     return create_async_engine(
-        url,
+        address,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
@@ -48,9 +60,17 @@ def alembic_config() -> Config:
 
 def head_version() -> str:
     """The schema version that this code was written for."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    head = _scripts().get_current_head()
     assert head is not None
     return head
+
+
+def _known_versions() -> set[str]:
+    return {script.revision for script in _scripts().walk_revisions()}
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(alembic_config())
 
 
 @asynccontextmanager
@@ -100,6 +120,11 @@ async def check_schema(engine: AsyncEngine) -> None:
 def _upgrade(connection: Connection) -> None:
     connection.execute(text(f"create schema if not exists {SCHEMA}"))
     config = alembic_config()
+    found = _version(connection)
+    if found is not None and found not in _known_versions():
+        raise SchemaVersionError(
+            f"The database has schema version {found}, which this code does not know: deploy the newer code instead."
+        )
     config.attributes["connection"] = connection
     alembic_upgrade(config, "head")
 
@@ -111,6 +136,7 @@ async def upgrade(engine: AsyncEngine) -> str:
 
     Raises:
         DatabaseError: Postgres does not answer.
+        SchemaVersionError: the schema is newer than this code.
     """
     async with _reachable(engine) as connection:
         await connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})

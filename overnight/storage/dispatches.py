@@ -1,13 +1,14 @@
 """The transaction in which a handler's effects and the stamp that it has run commit together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from overnight.errors import OvernightError
+from overnight.errors import OvernightError, UsageError
 from overnight.storage.tables import batches
 
 Connection = AsyncConnection
@@ -29,6 +30,8 @@ class Dispatch:
     def __init__(self, engine: AsyncEngine, batch_id: UUID) -> None:
         self._engine, self._batch_id = engine, batch_id
         self._connection: AsyncConnection | None = None
+        self._opening = asyncio.Lock()
+        self._may_commit = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -37,7 +40,8 @@ class Dispatch:
         Raises:
             AlreadyDispatchedError: the handler has run already.
         """
-        connection = self._connection or await self._open()
+        async with self._opening:  # two connections of one attempt would wait for each other's lock, for ever
+            connection = self._connection or await self._open()
         async with connection.begin_nested():
             yield connection
 
@@ -45,6 +49,7 @@ class Dispatch:
         connection = await self._engine.connect()
         try:
             await self._lock(connection)
+            event.listen(connection.sync_connection, "commit", self._check_commit)
         except BaseException:
             await connection.close()
             raise
@@ -52,22 +57,44 @@ class Dispatch:
         return connection
 
     async def _lock(self, connection: AsyncConnection) -> None:
-        query = select(batches.c.handler_dispatched_at).where(batches.c.id == self._batch_id).with_for_update()
-        if (await connection.execute(query)).scalar_one() is not None:
+        query = select(batches.c.handler_dispatched_at).where(batches.c.id == self._batch_id)
+        if (await connection.execute(query.with_for_update(key_share=True))).scalar_one() is not None:
             raise AlreadyDispatchedError(f"The handler of batch {self._batch_id} has run already.")
 
-    async def commit(self) -> None:
-        """Stamp the batch and make the handler's effects permanent, both or neither."""
-        async with self.transaction() as connection:
-            await connection.execute(
-                update(batches).where(batches.c.id == self._batch_id).values(handler_dispatched_at=func.now())
+    def _check_commit(self, _: object) -> None:
+        if not self._may_commit:
+            raise UsageError(
+                f"The handler of batch {self._batch_id} called commit(). Its transaction commits by itself, together "
+                f"with the note that it has run; leave the call out."
             )
+
+    async def commit(self) -> None:
+        """Stamp the batch and make the handler's effects permanent, both or neither.
+
+        Raises:
+            AlreadyDispatchedError: the handler has run already.
+        """
+        async with self.transaction() as connection:
+            await self._stamp(connection)
         assert self._connection is not None
+        self._may_commit = True
         await self._connection.commit()
 
+    async def _stamp(self, connection: AsyncConnection) -> None:
+        stamped = await connection.execute(
+            update(batches)
+            .where(batches.c.id == self._batch_id, batches.c.handler_dispatched_at.is_(None))
+            .values(handler_dispatched_at=func.now())
+        )
+        if stamped.rowcount != 1:  # the lock is gone if the handler rolled the whole transaction back
+            raise AlreadyDispatchedError(f"The handler of batch {self._batch_id} has run already.")
+
     async def aclose(self) -> None:
-        """Give the connection back; what was not committed is rolled back."""
+        """Let go of the connection; what was not committed is rolled back."""
         if self._connection is not None:
+            if not self._may_commit:
+                # A failed handler can have left it in any state, so the pool does not get it back.
+                await self._connection.invalidate()
             await self._connection.close()
 
 

@@ -52,7 +52,13 @@ class Verdict:
 
 
 def _same_entry(table: Table) -> ColumnElement[bool]:
-    return and_(table.c.batch_id == entries.c.batch_id, table.c.position == entries.c.position)
+    # The last condition follows from the page's own, but the planner does not see that: without it a late page reads
+    # the table from the batch's first row.
+    return and_(
+        table.c.batch_id == entries.c.batch_id,
+        table.c.position == entries.c.position,
+        table.c.position > bindparam("after"),
+    )
 
 
 def _page_query(outcomes: Collection[Outcome] | None) -> Select[Any]:
@@ -75,6 +81,10 @@ def _page_query(outcomes: Collection[Outcome] | None) -> Select[Any]:
     if outcomes is None:
         return query
     return query.where(results.c.outcome.in_([outcome.value for outcome in outcomes]))
+
+
+def _size(row: Row[Any]) -> int:
+    return len(row.line or "") + len(row.fields or "") + len(row.output or "")
 
 
 def _stored(row: Row[Any]) -> StoredEntry:
@@ -114,7 +124,7 @@ class OutputStore:
                 async with connection.stream(query, {"batch_id": batch_id, "after": after}) as rows:
                     async for row in rows:
                         page.append(_stored(row))
-                        after, size = row.position, size + len(row.line or "")
+                        after, size = row.position, size + _size(row)
                         if size > _PAGE_BYTES:
                             break
             if not page:

@@ -229,6 +229,6 @@ def _totals(batch_id: UUID) -> Any:
     tokens = [column for column in results.c if column.name.endswith("_tokens")]
     sums: list[ColumnElement[Any]] = [func.coalesce(func.sum(column), 0).label(column.name) for column in tokens]
     for column in (results.c.cost, results.c.list_cost):
-        unknown = func.bool_or((results.c.input_tokens + results.c.output_tokens > 0) & column.is_(None))
+        unknown = func.bool_or((func.greatest(*tokens) > 0) & column.is_(None))
         sums.append(case((unknown, None), else_=func.coalesce(func.sum(column), Decimal(0))).label(column.name))
     return select(*sums).where(results.c.batch_id == batch_id)
