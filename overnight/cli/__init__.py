@@ -1,0 +1,49 @@
+"""The `overnight` command.
+
+Nothing is imported here but the standard library: the demo's worker and simulator import modules of this package, and
+`overnight --help` must not wait for database drivers and the Temporal SDK.
+"""
+
+import sys
+from collections.abc import Sequence
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 a server or provider failed, 2 a mistake in what was asked, 130 Ctrl-C."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from overnight.cli.app import app  # noqa: PLC0415 - a Ctrl-C during this import must end in one line too
+    from overnight.errors import OvernightError, UsageError  # noqa: PLC0415 - "
+
+    try:
+        app(arguments, prog_name="overnight")
+    except SystemExit as end:
+        return _interrupted() if end.code == INTERRUPTED else end.code  # type: ignore[return-value]  # typer's are int
+    except OvernightError as error:
+        _tell(error)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _interrupted() -> int:
+    print("Interrupted: everything that this command started is stopped.", file=sys.stderr)  # noqa: T201 - last words
+    return INTERRUPTED
+
+
+def _tell(error: Exception) -> None:
+    """The first line in red; further ones, such as the end of a server's log, as they are."""
+    from rich.console import Console  # noqa: PLC0415 - only needed when something went wrong
+    from rich.text import Text  # noqa: PLC0415 - "
+
+    first, _, rest = str(error).partition("\n")
+    console = Console(stderr=True)
+    console.print(Text(f"overnight: {first}", style="red"), soft_wrap=True)
+    if rest:
+        console.print(Text(rest), soft_wrap=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, case, func, insert, select, update
+from sqlalchemy import Row, case, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import TERMINAL, Batch, BatchStatus, Cost, Outcome, Progress, Usage
@@ -102,21 +103,22 @@ def _settled(batch: Batch, report: ProviderReport) -> tuple[BatchStatus, str | N
     return BatchStatus.FAILED, batch.failure_code, batch.failure_reason
 
 
-async def insert_batch(connection: AsyncConnection, new: NewBatch) -> None:
-    """Add the row of a `pending` batch, in the caller's transaction."""
-    await connection.execute(
-        insert(batches).values(
-            id=new.id,
-            provider=new.provider,
-            model=new.model,
-            endpoint=new.endpoint,
-            handler=new.handler,
-            handler_task_queue=new.handler_task_queue,
-            metadata=dict(new.metadata),
-            poll_waits=list(new.schedule.waits),
-            max_age=new.schedule.max_age,
-        )
+async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
+    """Add the row of a `pending` batch, in the caller's transaction; false where there is one of this id already."""
+    statement = insert(batches).values(
+        id=new.id,
+        provider=new.provider,
+        model=new.model,
+        endpoint=new.endpoint,
+        handler=new.handler,
+        handler_task_queue=new.handler_task_queue,
+        metadata=dict(new.metadata),
+        poll_waits=list(new.schedule.waits),
+        max_age=new.schedule.max_age,
     )
+    # Waits for a transaction that inserts the same id, and learns how it ended.
+    statement = statement.on_conflict_do_nothing(index_elements=["id"])
+    return (await connection.execute(statement.returning(batches.c.id))).one_or_none() is not None
 
 
 async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:

@@ -11,6 +11,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import AsyncConnection as PsycopgConnection
+from psycopg import AsyncCopy
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -148,8 +149,15 @@ async def upgrade(engine: AsyncEngine) -> str:
     return head_version()
 
 
-async def psycopg_connection(connection: AsyncConnection) -> PsycopgConnection:
-    """The driver's own connection below SQLAlchemy's, for COPY; it takes part in the same transaction."""
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(raw, PsycopgConnection)
-    return raw
+@asynccontextmanager
+async def copying(connection: AsyncConnection, statement: str, *parameters: object) -> AsyncIterator[AsyncCopy]:
+    """COPY, on the driver's own connection below SQLAlchemy's; it takes part in the same transaction."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, PsycopgConnection)
+    try:
+        async with driver.cursor() as cursor, cursor.copy(statement, parameters) as copy:
+            yield copy
+    except asyncio.CancelledError:
+        # Cut off within the protocol: a rollback would fail, and its error would hide the cancellation.
+        await connection.invalidate()
+        raise

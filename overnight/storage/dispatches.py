@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from uuid import UUID
 
 from sqlalchemy import event, func, select, update
@@ -19,6 +20,10 @@ class AlreadyDispatchedError(OvernightError):
     """The handler has run to its end already, here or elsewhere; its effects stand and must not be repeated."""
 
 
+_inside: ContextVar["Dispatch | None"] = ContextVar("overnight_dispatch", default=None)
+"""The attempt whose transaction the present task is in, which a further block of it then is a part of."""
+
+
 class Dispatch:
     """One attempt to run a handler.
 
@@ -30,7 +35,7 @@ class Dispatch:
     def __init__(self, engine: AsyncEngine, batch_id: UUID) -> None:
         self._engine, self._batch_id = engine, batch_id
         self._connection: AsyncConnection | None = None
-        self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()
         self._may_commit = False
 
     @asynccontextmanager
@@ -40,8 +45,23 @@ class Dispatch:
         Raises:
             AlreadyDispatchedError: the handler has run already.
         """
-        async with self._opening:  # two connections of one attempt would wait for each other's lock, for ever
-            connection = self._connection or await self._open()
+        if _inside.get() is self:
+            async with self._savepoint() as connection:
+                yield connection
+            return
+        # Tasks of one handler take turns: savepoints of one connection cannot overlap, and two connections would wait
+        # for each other's lock for ever.
+        async with self._turn:
+            token = _inside.set(self)
+            try:
+                async with self._savepoint() as connection:
+                    yield connection
+            finally:
+                _inside.reset(token)
+
+    @asynccontextmanager
+    async def _savepoint(self) -> AsyncIterator[AsyncConnection]:
+        connection = self._connection or await self._open()
         async with connection.begin_nested():
             yield connection
 

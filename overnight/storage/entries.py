@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError
 from overnight.providers.base import EntryLine, Limits
 from overnight.storage.batches import NewBatch, insert_batch, lock_batch
-from overnight.storage.database import psycopg_connection
+from overnight.storage.database import copying
 from overnight.storage.tables import batches, entries
 
 _COPY_IN = "copy overnight.entries (batch_id, position, custom_id, task, fields, request) from stdin"
@@ -103,10 +103,8 @@ class EntryStore:
             DuplicateCustomIdError: a custom id comes twice.
         """
         async with self._engine.begin() as connection:
-            if (await connection.execute(select(batches.c.id).where(batches.c.id == batch.id))).one_or_none():
-                return
-            await insert_batch(connection, batch)
-            await self._add(connection, batch.id, new, room)
+            if await insert_batch(connection, batch):
+                await self._add(connection, batch.id, new, room)
 
     async def _add(self, connection: AsyncConnection, batch_id: UUID, new: AsyncIterable[NewEntry], room: Room) -> int:
         # The lock makes concurrent adds take turns, and a submit wait until it is clear which entries are in.
@@ -125,9 +123,8 @@ class EntryStore:
     async def _copy(
         self, connection: AsyncConnection, batch_id: UUID, new: AsyncIterable[NewEntry], filling: _Filling
     ) -> None:
-        driver = await psycopg_connection(connection)
         try:
-            async with driver.cursor() as cursor, cursor.copy(_COPY_IN) as copy:
+            async with copying(connection, _COPY_IN) as copy:
                 async for entry in new:
                     await copy.write_row(filling.row(batch_id, entry))
         except UniqueViolation as error:
@@ -162,10 +159,8 @@ class EntryStore:
     async def positions(self, batch_id: UUID) -> dict[str, int]:
         """The position of each custom id: what result lines are matched with."""
         found: dict[str, int] = {}
-        async with self._engine.connect() as connection:
-            driver = await psycopg_connection(connection)
-            async with driver.cursor() as cursor, cursor.copy(_COPY_POSITIONS, (batch_id,)) as copy:
-                async for block in copy:
-                    custom_id, _, position = bytes(block).decode().rstrip("\n").partition("\t")
-                    found[custom_id] = int(position)
+        async with self._engine.connect() as connection, copying(connection, _COPY_POSITIONS, batch_id) as copy:
+            async for block in copy:
+                custom_id, _, position = bytes(block).decode().rstrip("\n").partition("\t")
+                found[custom_id] = int(position)
         return found

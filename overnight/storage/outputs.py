@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from overnight.batches import Batch, Cost, Outcome, Usage
 from overnight.errors import OvernightError
 from overnight.storage.batches import lock_batch, usage_of
-from overnight.storage.database import psycopg_connection
+from overnight.storage.database import copying
 from overnight.storage.results import outcome_counts
 from overnight.storage.tables import batches, entries, outputs, results
 
@@ -156,8 +156,7 @@ class OutputStore:
             await self._mark_invalid(connection, batch_id, verdicts)
 
     async def _copy_outputs(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
-        driver = await psycopg_connection(connection)
-        async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+        async with copying(connection, _COPY) as copy:
             for verdict in verdicts:
                 if verdict.output is not None:
                     await copy.write_row((batch_id, verdict.position, verdict.output))

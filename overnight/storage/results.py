@@ -13,7 +13,7 @@ from overnight.batches import Batch, BatchStatus, Cost, Outcome, Usage
 from overnight.errors import OvernightError
 from overnight.providers.base import ResultPosition
 from overnight.storage.batches import MAX_AGE_EXCEEDED, lock_batch
-from overnight.storage.database import psycopg_connection
+from overnight.storage.database import copying
 from overnight.storage.tables import batches, entries, results, stray_results
 
 _COPY_RESULTS = """
@@ -128,10 +128,8 @@ class ResultStore:
 
     async def seen(self, batch_id: UUID) -> set[int]:
         """The entries that have a result already, by position."""
-        async with self._engine.connect() as connection:
-            driver = await psycopg_connection(connection)
-            async with driver.cursor() as cursor, cursor.copy(_COPY_SEEN, (batch_id,)) as copy:
-                return {int(bytes(block)) async for block in copy}
+        async with self._engine.connect() as connection, copying(connection, _COPY_SEEN, batch_id) as copy:
+            return {int(bytes(block)) async for block in copy}
 
     async def write(self, batch_id: UUID, block: IngestedBlock) -> None:
         """Commit a block together with its position.
@@ -167,8 +165,7 @@ class ResultStore:
             raise IngestConflictError(f"Batch {batch_id} is being ingested by another process as well.")
 
     async def _copy(self, connection: AsyncConnection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        driver = await psycopg_connection(connection)
-        async with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        async with copying(connection, statement) as copy:
             for row in rows:
                 await copy.write_row(row)
 

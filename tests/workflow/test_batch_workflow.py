@@ -21,7 +21,7 @@ def minutes(times: list[timedelta]) -> list[float]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for is a list that the activities fill
+    while not condition():
         await asyncio.sleep(0.01)
 
 

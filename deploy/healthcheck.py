@@ -1,0 +1,66 @@
+# ruff: noqa: INP001 - a script inside the image, in no package
+"""Is this container's worker at work? It is when Temporal has lately been asked for work from here.
+
+A process that runs proves little: a worker can be up and polling the wrong namespace or task queue, or hang. So it is
+Temporal that is asked, and it names its pollers as "<process id>@<host name>". Ends with 0 or 1, and says why.
+"""
+
+import asyncio
+import socket
+import sys
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from overnight.errors import OvernightError
+from overnight.settings import Settings
+from overnight.temporal import connect_temporal
+
+# A poll that finds no work is answered after a minute, and the next one follows at once.
+_LATELY = timedelta(minutes=3)
+
+
+def _is_ours(poller: PollerInfo) -> bool:
+    asked_at = poller.last_access_time.ToDatetime(tzinfo=UTC)
+    return poller.identity.endswith(f"@{socket.gethostname()}") and datetime.now(UTC) - asked_at < _LATELY
+
+
+async def _polls(client: Client, task_queue: str, kind: "TaskQueueType.ValueType") -> bool:
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=task_queue), task_queue_type=kind
+        ),
+        timeout=timedelta(seconds=5),
+    )
+    return any(_is_ours(poller) for poller in answer.pollers)
+
+
+async def missing() -> str | None:
+    """What this container's worker does not ask for, or None when all is well."""
+    task_queue = Settings.from_environment().task_queue
+    client = await connect_temporal()
+    for word, kind in (
+        ("workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
+        ("activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+    ):
+        if not await _polls(client, task_queue, kind):
+            return f"nobody on {socket.gethostname()} asks for {word} of task queue {task_queue!r}"
+    return None
+
+
+async def main() -> int:
+    try:
+        fault = await missing()
+    except (OvernightError, RPCError) as error:
+        fault = str(error)
+    await asyncio.sleep(0.05)  # a process must not end right after temporalio's last call (sdk-python issue 300)
+    print(f"unhealthy: {fault}" if fault else "healthy")  # noqa: T201 - `docker inspect` shows it
+    return 1 if fault else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

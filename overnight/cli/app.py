@@ -1,0 +1,131 @@
+"""The commands, their options and their help. What they do is imported when they run."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import typer
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="overnight",
+    help="Durable LLM batch inference: hand in a batch, go home, find typed results in Postgres in the morning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they print local variables, and keys and prompts are among those
+)
+db = typer.Typer(help="The database schema.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="A module that defines Tasks and handlers, e.g. my_app.batches; may be given more than once.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+BatchId = Annotated[UUID, typer.Argument(metavar="BATCH_ID")]
+
+
+def _finish(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database at OVERNIGHT_DATABASE_URL to the schema of this version."""
+    from overnight.cli.database import upgrade  # noqa: PLC0415 - imported when it runs
+
+    typer.echo(f"The schema is at version {_finish(upgrade())}.")
+
+
+@app.command()
+def worker(
+    modules: Modules = None,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Run batches: the Batch workflow and its activities, until SIGINT or SIGTERM."""
+    from overnight.cli.application import become_worker  # noqa: PLC0415 - imported when it runs
+
+    become_worker(modules or [], log_level=log_level)
+
+
+@app.command()
+def dev(
+    modules: Modules = None,
+    folder: Annotated[Path, typer.Option(help="Where data and logs are kept.")] = Path(".overnight"),
+) -> None:
+    """Run everything on this machine: Postgres, Temporal with its UI, simulated providers and a worker."""
+    from overnight.cli.extras import require_embedded  # noqa: PLC0415 - imported when it runs
+
+    require_embedded("overnight dev")
+    from overnight.cli.dev import develop  # noqa: PLC0415 - needs the extra
+
+    _finish(develop(modules or [], folder.absolute()))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    short_help="Run the provider simulator; `overnight simulate --help` lists its options.",
+)
+def simulate(context: typer.Context) -> None:
+    """Run the provider simulator. Its options are its own."""
+    from overnight.cli.extras import require_embedded  # noqa: PLC0415 - imported when it runs
+
+    require_embedded("overnight simulate")
+    from overnight.simulator.__main__ import main as simulator  # noqa: PLC0415 - needs the extra
+
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings; a responder is the user's own module
+    raise typer.Exit(simulator(context.args))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, for looking around, until Ctrl-C.")] = False,
+    entries: Annotated[int, typer.Option(min=1, help="How many review snippets each batch holds.")] = 300,
+    folder: Annotated[Path, typer.Option(help="Where input, data and logs are.")] = Path(".demo"),
+) -> None:
+    """Take real documents through Temporal, Postgres and both providers, and show what comes out.
+
+    The providers are simulated, unless OVERNIGHT_DEMO_PROVIDER names one (openai, anthropic) and its key is set.
+    """
+    from overnight.cli.extras import require_embedded  # noqa: PLC0415 - imported when it runs
+
+    require_embedded("overnight demo")
+    from overnight.cli.demo.command import Options, demonstrate  # noqa: PLC0415 - needs the extra
+
+    raise typer.Exit(_finish(demonstrate(Options(keep=keep, entries=entries, folder=folder.absolute()))))
+
+
+@app.command("list")
+def list_batches(
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+) -> None:
+    """List the newest batches."""
+    from overnight.cli.batches import listing  # noqa: PLC0415 - imported when it runs
+
+    _finish(listing(limit=limit, as_json=as_json))
+
+
+@app.command()
+def show(batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Show one batch."""
+    from overnight.cli.batches import showing  # noqa: PLC0415 - imported when it runs
+
+    _finish(showing(batch_id, as_json=as_json))
+
+
+@app.command()
+def cancel(batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Ask for a batch to be canceled; entries that are answered by then keep their results."""
+    from overnight.cli.batches import canceling  # noqa: PLC0415 - imported when it runs
+
+    _finish(canceling(batch_id, as_json=as_json))

@@ -1,0 +1,106 @@
+"""Reads of a page cost what the page holds, wherever in a batch it is and however many batches there are."""
+
+import re
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from overnight.batches import Outcome
+from overnight.ids import new_batch_id
+from overnight.storage.store import Store
+from tests.integration.rows import new_batch
+
+ENTRIES = 20_000
+LATE = ENTRIES - 1_500
+
+FILL = [
+    "insert into overnight.entries select :batch, n, 'c-' || n, 'Ask', '[1]', repeat('q', 200) from numbers",
+    """
+    insert into overnight.results (batch_id, position, outcome, line)
+    select :batch, n, case n % 50 when 0 then 'errored' else 'succeeded' end, repeat('a', 300) from numbers
+    """,
+    "insert into overnight.outputs select :batch, n, '[2]' from numbers where n % 50 <> 0",
+]
+
+
+@pytest.fixture
+async def batch_id(store: Store, engine: AsyncEngine) -> UUID:
+    """The second of three large batches, with statistics."""
+    ids = [(await store.batches.create(new_batch())).id for _ in range(3)]
+    async with engine.begin() as connection:
+        await connection.execute(text(f"create temporary table numbers as select generate_series(1, {ENTRIES}) as n"))
+        for batch_id in ids:
+            for statement in FILL:
+                await connection.execute(text(statement), {"batch": batch_id})
+        for table in ("entries", "results", "outputs", "batches"):
+            await connection.execute(text(f"analyze overnight.{table}"))
+    return ids[1]
+
+
+class Plans:
+    """The plans of the statements that a store really runs, cursors and prepared statements included."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def of(self, reading: AsyncIterator[object]) -> str:
+        """The plan of the first page."""
+        seen: list[tuple[str, object]] = []
+
+        def keep(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
+            seen.append((statement, parameters))
+
+        event.listen(self._engine.sync_engine, "before_cursor_execute", keep)
+        try:
+            async for _ in reading:
+                break
+        finally:
+            event.remove(self._engine.sync_engine, "before_cursor_execute", keep)
+        statement, parameters = seen[0]
+        async with self._engine.connect() as connection:
+            rows = await connection.exec_driver_sql(f"explain (analyze, timing off) {statement}", parameters)  # type: ignore[arg-type]
+            return "\n".join(row[0] for row in rows)
+
+
+@pytest.fixture
+def plans(store: Store) -> Plans:
+    return Plans(store._engine)
+
+
+def rows_touched(plan: str) -> int:
+    """The most rows that any step of a plan has handled, those that it threw away included."""
+    handled = [int(float(rows)) for rows in re.findall(r"actual rows=([\d.]+)", plan)]
+    thrown = [int(float(rows)) for rows in re.findall(r"Rows Removed by [\w ]+: (\d+)", plan)]
+    return max(handled) + max(thrown, default=0)
+
+
+async def test_a_page_is_read_by_index_and_from_where_it_begins(store: Store, plans: Plans, batch_id: UUID) -> None:
+    for after in (0, LATE):
+        for outcomes in (None, [Outcome.SUCCEEDED]):
+            plan = await plans.of(store.outputs.pages(batch_id, after=after, outcomes=outcomes))
+            assert "Seq Scan" not in plan, plan
+            assert rows_touched(plan) <= 3_000, plan
+    plan = await plans.of(store.entries.pages(batch_id))
+    assert "entries_pkey" in plan, plan
+    assert not re.search("Seq Scan|Sort", plan), plan
+
+
+BY_BATCH = [
+    "select position from overnight.results where batch_id = '{}'",
+    "select custom_id, position from overnight.entries where batch_id = '{}'",
+    "select outcome, count(*) from overnight.results where batch_id = '{}' group by outcome",
+    "select kind, count(*) from overnight.stray_results where batch_id = '{}' group by kind",
+]
+
+
+async def test_the_rows_of_one_batch_can_be_found_by_index(engine: AsyncEngine) -> None:
+    batch_id = new_batch_id()
+    async with engine.begin() as connection:
+        await connection.execute(text("set local enable_seqscan = off"))  # the small tables of a test have no need
+        for query in BY_BATCH:
+            plan = str((await connection.exec_driver_sql("explain " + query.format(batch_id))).all())
+            assert re.search("Index|Bitmap", plan), plan
+            assert "Seq Scan" not in plan, plan

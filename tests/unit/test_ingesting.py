@@ -1,0 +1,193 @@
+"""Any mixture of lines, in any order, cut and interrupted anywhere: each line and each entry is accounted for once."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from overnight.batches import Batch, Outcome
+from overnight.ingesting import Sorter
+from overnight.providers import provider_facts
+from overnight.providers._jsonl import LineSplitter
+from overnight.providers.base import LineBlock, ProviderFacts, ResultPosition
+from overnight.storage.results import NewResult, Stray
+
+ENTRIES = 6
+POSITIONS = {f"e-{number}": number for number in range(1, ENTRIES + 1)}
+TOKEN = "ab12cd34"
+FACTS = provider_facts("openai")
+START = ResultPosition(source="output")
+
+
+def batch(provider: str = "openai", model: str = "gpt-4o-mini") -> Batch:
+    return cast("Batch", SimpleNamespace(provider=provider, model=model, submitted_at=None))
+
+
+def line(custom_id: str, text: str = "", **usage: Any) -> bytes:
+    body = {"choices": [{"message": {"content": text}}], "usage": usage}
+    value = {"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def sorter(seen: set[int] | None = None, facts: ProviderFacts = FACTS) -> Sorter:
+    return Sorter(
+        batch=batch(), facts=facts, token=TOKEN, positions=POSITIONS, seen=seen if seen is not None else set()
+    )
+
+
+@dataclass
+class Database:
+    """What is committed: nothing of a block, or all of it together with its position."""
+
+    position: ResultPosition = START
+    results: dict[int, NewResult] = field(default_factory=dict)
+    strays: dict[tuple[int, int], Stray] = field(default_factory=dict)
+
+    def commit(self, before: ResultPosition, after: ResultPosition, results: Any, strays: Any) -> None:
+        assert self.position == before
+        for result in results:
+            assert result.position not in self.results
+            self.results[result.position] = result
+        for stray in strays:
+            key = (after.offset, stray.number)
+            assert key not in self.strays
+            self.strays[key] = stray
+        self.position = after
+
+
+def blocks(file: bytes, cuts: list[int], position: ResultPosition) -> list[LineBlock]:
+    edges = sorted({0, len(file), *(cut % (len(file) + 1) for cut in cuts)})
+    splitter = LineSplitter(position)
+    found = [splitter.feed(file[start:end]) for start, end in pairwise(edges)]
+    return [block for block in (*found, splitter.finish()) if block is not None]
+
+
+def ingest(file: bytes, lives: list[tuple[list[int], int]]) -> Database:
+    """Each life reads with cuts of its own and dies after so many blocks, with one more sorted but not committed."""
+    database = Database()
+    for cuts, survived in [*lives, ([], 10**6)]:
+        living = sorter(seen=set(database.results))
+        position = database.position
+        for number, block in enumerate(blocks(file, cuts, position)):
+            sorted_out = living.sort(block, position)
+            if number == survived:
+                break
+            database.commit(sorted_out.before, sorted_out.after, sorted_out.results, sorted_out.strays)
+            position = block.position
+    return database
+
+
+valid = st.builds(lambda number, text: line(f"e-{number}", text), st.integers(1, ENTRIES), st.text(max_size=5))
+unknown = st.sampled_from([line("e-0"), line("e-99"), line("somebody-elses")])
+malformed = st.sampled_from(
+    [b"{", b"null", b"[]", b"<html>", b'{"custom_id":7}', b"\xff\xfe", b'{"custom_id":"a b"}', b"\x00", b"{}"]
+)
+odd = st.sampled_from(
+    [
+        b'{"custom_id":"e-1","x":NaN}',
+        b'{"custom_id":"e-2","x":"\\ud800"}',
+        b'{"custom_id":"e-3"}\r',
+        b'{"custom_id":"e-4","x":"\xff"}',
+    ]
+)
+files = st.lists(st.one_of(valid, valid, unknown, malformed, odd), max_size=20)
+lives = st.lists(st.tuples(st.lists(st.integers(0, 5000), max_size=8), st.integers(0, 6)), max_size=3)
+
+
+def names(raw: bytes) -> str | None:
+    """By other means than the code under test: the id that a line names."""
+    try:
+        value = json.loads(raw.decode("utf-8", "replace"))
+    except ValueError:
+        return None
+    custom_id = value.get("custom_id") if isinstance(value, dict) else None
+    return custom_id if isinstance(custom_id, str) and " " not in custom_id else None
+
+
+@given(files, lives, st.sampled_from([b"", b"\n", b"\r\n\n"]))
+@example([line("e-1", "first"), line("e-1", "second")], [([60], 1)], b"\n")
+def test_every_line_and_every_entry_is_accounted_for_across_crashes(
+    lines: list[bytes], lives: list[tuple[list[int], int]], end: bytes
+) -> None:
+    file = b"\n".join(lines) + end
+    database = ingest(file, lives)
+
+    ours = [names(raw) for raw in lines if names(raw) in POSITIONS]
+    kinds = Counter(stray.kind for stray in database.strays.values())
+    assert kinds["malformed"] == sum(names(raw) is None for raw in lines)
+    assert kinds["unknown"] == sum(names(raw) not in {None, *POSITIONS} for raw in lines)
+    assert kinds["duplicate"] == len(ours) - len(set(ours))
+    assert len(database.results) == len(set(ours))
+    assert len(lines) == len(database.results) + len(database.strays)
+    assert {f"e-{position}" for position in database.results} == set(ours)
+
+
+@given(files, lives)
+def test_the_first_line_of_an_entry_wins_across_crashes(lines: list[bytes], lives: list[tuple[list[int], int]]) -> None:
+    first: dict[str, bytes] = {}
+    for raw in lines:
+        if (name := names(raw)) in POSITIONS:
+            first.setdefault(name, raw.removesuffix(b"\r"))
+    kept = {f"e-{position}": result.line for position, result in ingest(b"\n".join(lines), lives).results.items()}
+    assert kept == {name: raw.decode("utf-8", "replace") for name, raw in first.items()}
+
+
+def sort(*lines: bytes) -> tuple[list[NewResult], list[Stray]]:
+    block = LineBlock(lines=lines, position=ResultPosition(source="output", offset=9))
+    made = sorter().sort(block, ResultPosition(source="output"))
+    return list(made.results), list(made.strays)
+
+
+def test_a_stray_keeps_its_bytes_and_its_number() -> None:
+    _, strays = sort(line("e-1"), b"\xff\x00", line("e-1"), line("nobody"))
+    assert [(stray.number, stray.kind, stray.custom_id) for stray in strays] == [
+        (1, "malformed", None),
+        (2, "duplicate", "e-1"),
+        (3, "unknown", "nobody"),
+    ]
+    assert strays[0].line == b"\xff\x00"
+
+
+def test_a_line_that_names_its_entry_stays_with_it_though_its_bytes_are_no_text() -> None:
+    results, strays = sort(b'{"custom_id":"e-2","response":"\xff\xfe"}')
+    assert not strays
+    assert (results[0].position, results[0].outcome) == (2, Outcome.ERRORED)
+    assert "\N{REPLACEMENT CHARACTER}" in results[0].line
+
+
+def test_a_result_has_its_cost() -> None:
+    results, _ = sort(line("e-3", prompt_tokens=1_000_000, completion_tokens=0))
+    assert results[0].cost.billed == Decimal("0.075")
+    assert results[0].usage.input_tokens == 1_000_000
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 50}},
+        {"prompt_tokens": -1},
+        {"prompt_tokens": "many"},
+        {"prompt_tokens": 10**30, "completion_tokens": True},
+    ],
+)
+def test_an_odd_usage_stops_nothing(usage: dict[str, Any]) -> None:
+    results, strays = sort(line("e-3", **usage))
+    assert (len(results), len(strays)) == (1, 0)
+
+
+def test_anthropics_lines_are_ours_by_their_token_only() -> None:
+    facts = provider_facts("anthropic")
+    lines = [
+        json.dumps({"custom_id": custom_id, "result": {"type": "canceled"}}).encode()
+        for custom_id in (f"e-1-{TOKEN}", "e-2", "e-3-zzzzzzzz", f"e-1-{TOKEN}", f"e-99-{TOKEN}")
+    ]
+    made = sorter(facts=facts).sort(LineBlock(lines=lines, position=ResultPosition(offset=1)), ResultPosition())
+    assert [(result.position, result.outcome) for result in made.results] == [(1, Outcome.CANCELED)]
+    assert [stray.kind for stray in made.strays] == ["malformed", "malformed", "duplicate", "unknown"]
