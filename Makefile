@@ -52,11 +52,15 @@ demo-data: $(DEMO_DATA)
 demo: $(INSTALLED) $(DEMO_DATA)
 	@$(BIN)/overnight demo $(if $(KEEP),--keep)
 
+# `--no-emit-index-url` and its like keep every package host out of the locks.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
 lock:
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-header --no-annotate pyproject.toml -o requirements/runtime.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-header --no-annotate --extra embedded --group dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --python-version 3.11 pyproject.toml -o requirements/runtime.lock
+	$(COMPILE) --python-version 3.11 --extra embedded --group dev pyproject.toml -o requirements/dev.lock
+	echo hatchling | $(COMPILE) --python-version 3.12 -c requirements/dev.lock - -o deploy/build.lock
+	$(COMPILE) --python-version 3.11 -c requirements/runtime.lock \
+		tests/architecture/requirements/llama-index-workflows.in -o tests/architecture/requirements/llama-index-workflows.lock
 
 clean:
 	rm -rf $(VENV) .demo .overnight dist build

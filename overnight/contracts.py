@@ -11,8 +11,17 @@ from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from overnight.batches import BatchStatus, Outcome
 from overnight.schedule import PollSchedule
@@ -26,6 +35,11 @@ PROGRESS = "progress"
 def workflow_id(batch_id: UUID) -> str:
     """The id of the one workflow that runs a batch, when our own client starts it."""
     return f"batch-{batch_id}"
+
+
+def faults(error: ValidationError) -> str:
+    """What does not fit, by name and reason; the values stay out of it, for they may be prompts."""
+    return "; ".join(f"{'.'.join(map(str, at['loc']))}: {at['msg']}" for at in error.errors(include_input=False))
 
 
 class Payload(BaseModel):
@@ -93,6 +107,16 @@ class BatchStart(Payload):
         if (self.batch_id is None) == (self.spec is None):
             raise ValueError("start a Batch with either `batch_id` or `spec`")
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _misshapen_fails(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Temporal tries a workflow whose argument cannot be decoded again for ever; only its own errors end it."""
+        try:
+            return validate(value)
+        except ValidationError as error:
+            text = f"This is no BatchStart: {faults(error)}."
+            raise ApplicationError(text, type="StartError", non_retryable=True) from None
 
 
 class OpenRequest(Payload):

@@ -30,8 +30,8 @@ class BatchWorkflow:
     """Submits a batch, polls until it is over, and hands the results to its handler."""
 
     @workflow.init
-    def __init__(self, start: BatchStart) -> None:
-        resume = start.resume or PollState()
+    def __init__(self, start: BatchStart | None = None) -> None:
+        resume = (start and start.resume) or PollState()
         self._batch: OpenBatch | None = None
         self._step = "open"
         self._report = PollReport(status=BatchStatus.PENDING)
@@ -47,8 +47,11 @@ class BatchWorkflow:
         self._woken = False
 
     @workflow.run
-    async def run(self, start: BatchStart) -> BatchSummary:
+    async def run(self, start: BatchStart | None = None) -> BatchSummary:
         """Temporal's own cancellation means what the `cancel` signal means; it orphans nothing."""
+        if start is None:
+            # A missing argument would otherwise fail the task for ever, instead of the workflow.
+            raise ApplicationError("A Batch is started with a BatchStart: a `batch_id` or a `spec`.", type="StartError")
         return await self._cancellation_as_signal(self._live(start))
 
     async def _live(self, start: BatchStart) -> BatchSummary:

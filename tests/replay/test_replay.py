@@ -49,11 +49,11 @@ class NapFirst(BatchWorkflow):
     """What a careless change does: one more command at the start."""
 
     @workflow.init
-    def __init__(self, start: BatchStart) -> None:
+    def __init__(self, start: BatchStart | None = None) -> None:
         super().__init__(start)
 
     @workflow.run
-    async def run(self, start: BatchStart) -> BatchSummary:
+    async def run(self, start: BatchStart | None = None) -> BatchSummary:
         await asyncio.sleep(1)
         return await super().run(start)
 
