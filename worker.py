@@ -17,6 +17,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities import Services, batch_activities, handler_activities
 from overnight.errors import OvernightError, UsageError
+from overnight.notifiers import notifiers_from
 from overnight.registry import load_modules
 from overnight.settings import Settings
 from overnight.storage.store import Store
@@ -29,6 +30,10 @@ READY = "worker is ready"
 
 # Time for an upload's page or an ingested block to be finished and committed; whatever is longer goes on elsewhere.
 _DRAIN = timedelta(seconds=10)
+
+# Fewer than the pool has connections (overnight/storage/database.py): a handler holds one for its transaction while it
+# streams entries over another.
+_ACTIVITIES = 30
 
 # Re-importing these for every workflow instance costs 24 times the memory and protects nothing: the library does no
 # I/O on import, and what the workflow uses of it is pure.
@@ -44,6 +49,7 @@ def compose(client: Client, services: Services) -> Worker:
         workflows=[BatchWorkflow],
         activities=[*batch_activities(services), *handler_activities(services)],
         workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        max_concurrent_activities=_ACTIVITIES,
         graceful_shutdown_timeout=_DRAIN,
     )
 
@@ -57,7 +63,7 @@ async def work(settings: Settings) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    services = Services(settings, Store.from_settings(settings))
+    services = Services(settings, Store.from_settings(settings), notifiers_from(settings))
     try:
         await services.store.check()
         client = await connect_temporal()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from activities.cancel import CancelActivities
+from activities.clean_up import CleanUpActivities
 from activities.dispatch_handler import DispatchActivities
 from activities.fetch_status import PollActivities
 from activities.finalize import HydrateActivities, IngestActivities
@@ -29,6 +30,7 @@ def batch_activities(services: Services) -> Sequence[Callable[..., Any]]:
         cancel.cancel_batch,
         cancel.expire_batch,
         ingest.ingest_results,
+        CleanUpActivities(services).clean_up,
     ]
 
 

@@ -4,13 +4,13 @@ import logging
 
 from temporalio import activity
 
-from activities.failures import translated
+from activities.failures import step
 from activities.reports import poll_report
+from activities.searching import certain
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, ExpireRequest, PollReport
-from overnight.errors import AmbiguousProviderError, ConfigurationError, ProviderError
-from overnight.providers.base import Undecided
+from overnight.errors import ConfigurationError, ProviderError
 from overnight.storage.batches import MAX_AGE_EXCEEDED
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class CancelActivities:
         self._services, self._store = services, services.store
 
     @activity.defn(name="cancel_batch")
-    @translated()
+    @step
     async def cancel_batch(self, request: BatchRef) -> PollReport:
         batch = await self._store.batches.get(request.batch_id)
         if batch.status.is_terminal:
@@ -36,18 +36,16 @@ class CancelActivities:
         return poll_report(await self._store.batches.record_report(batch.id, report))
 
     async def _adopt(self, batch: Batch) -> str | None:
-        """The provider batch that an unanswered create may have made; None is said only when there is none."""
-        submission = await self._store.batches.submission(batch.id)
-        if submission.started_at is None:
-            return None
-        claimed = await self._store.batches.claimed(batch.provider)
-        found = await self._services.provider(batch.provider).find(submission, claimed=claimed)
-        if isinstance(found, Undecided) or found is None:
-            raise AmbiguousProviderError(
-                batch.provider, "cancel", "It is not certain yet whether the batch was created; the search goes on."
-            )
-        accepted = await self._store.batches.record_acceptance(batch.id, found)
-        return accepted.provider_batch_id
+        """The provider batch that an unanswered create made; None is returned when it certainly made none."""
+        async with self._store.submissions.alone(batch.id):
+            submission = await self._store.submissions.current(batch.id)
+            if submission.started_at is None:
+                return None
+            found = await certain(self._services, batch, submission)
+            if found is None:
+                await self._store.submissions.abandon(batch.id)  # and looked for once more, when all is over
+                return None
+            return (await self._store.submissions.accept(batch.id, found)).provider_batch_id
 
     async def _cancel_here(self, batch: Batch) -> Batch:
         return await self._store.batches.close(
@@ -55,7 +53,7 @@ class CancelActivities:
         )
 
     @activity.defn(name="expire_batch")
-    @translated()
+    @step
     async def expire_batch(self, request: ExpireRequest) -> PollReport:
         reason = "The batch was not over when its max age had passed."
         batch = await self._store.batches.give_up(request.batch_id, reason)
@@ -72,6 +70,6 @@ class CancelActivities:
         try:
             report = await self._services.provider(batch.provider).cancel(provider_batch_id)
         except (ProviderError, ConfigurationError) as error:
-            logger.warning("batch %s: the provider would not cancel it after max age: %s", batch.id, error)
+            logger.warning("batch %s: the provider would not cancel it after max age: %s", batch.id, error.public)
             return batch
         return await self._store.batches.record_report(batch.id, report)

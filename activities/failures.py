@@ -5,12 +5,14 @@ response and no key. Our own errors are written that way. Anything else (the use
 stumbled over: of those only the kind and the place travel, and the full text is kept in Postgres.
 """
 
+import contextlib
 import functools
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from uuid import UUID
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -18,31 +20,36 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from overnight.errors import (
     AmbiguousProviderError,
     ConfigurationError,
+    HandlerFailedError,
     OvernightError,
     PermanentProviderError,
     TransientProviderError,
     UsageError,
 )
+from overnight.settings import Settings
+from overnight.storage.submissions import SubmissionBusyError
+
+if TYPE_CHECKING:
+    from activities.services import Services
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-# A list can lag behind a create (providers.md says 1 to 2 minutes at most), so a search at once may prove nothing.
-_BEFORE_SEARCH = timedelta(seconds=30)
 # Somebody has to mend it: asking more often helps nobody, asking less often delays the healing.
 _BEFORE_MENDED = timedelta(minutes=5)
 
 
-def _pause(error: Exception) -> timedelta | None:
+def _pause(error: Exception, settings: Settings) -> timedelta | None:
+    """How long to wait before the next attempt, where that is not the retry policy's to say."""
     match error:
         case TransientProviderError():
             return error.retry_after
         case AmbiguousProviderError():
-            return _BEFORE_SEARCH
+            # A search before the provider's lists have settled proves nothing.
+            return max(settings.list_settles / 4, error.retry_after or timedelta(0))
+        case SubmissionBusyError():
+            return settings.list_settles / 4
         case PermanentProviderError() | ConfigurationError():
-            return _BEFORE_MENDED
+            return min(_BEFORE_MENDED, settings.poll_waits[-1])
         case _:
             return None
 
@@ -54,40 +61,90 @@ def where(error: BaseException) -> str:
     return f"{type(error).__name__}{place}"
 
 
+def public(error: Exception) -> str:
+    """The text as far as it may leave the database."""
+    return error.public if isinstance(error, OvernightError) else f"{where(error)}; its text is in batches.last_error"
+
+
+def full(error: Exception) -> str:
+    """The whole text, for the database alone."""
+    cause = error.__cause__ if isinstance(error, HandlerFailedError) else None
+    return f"{type(cause or error).__name__}: {cause or error}"
+
+
 def application_error(
-    error: Exception, *, final: type[Exception] | tuple[type[Exception], ...] = ()
+    error: Exception, settings: Settings, *, final: type[Exception] | tuple[type[Exception], ...] = ()
 ) -> ApplicationError:
     """What the workflow and the UI get to see. Errors of the `final` types are not tried again."""
     if isinstance(error, ApplicationError):
         return error
-    ours = isinstance(error, OvernightError)
-    text = str(error) if ours else f"{where(error)}; its text is in batches.last_error"
     return ApplicationError(
-        text,
+        public(error),
         type=type(error).__name__,
         non_retryable=isinstance(error, final),
-        next_retry_delay=_pause(error),
-        # Temporal would log a stack trace for every failed poll; `translated` says it in a line.
+        next_retry_delay=_pause(error, settings),
+        # Temporal would log a stack trace for every failed poll; `step` says it in a line.
         category=ApplicationErrorCategory.BENIGN,
     )
 
 
-def translated(
-    *, final: type[UsageError] | tuple[type[UsageError], ...] = ()
-) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
-    """Let an activity raise our errors as Temporal's."""
+class _OfServices(Protocol):
+    """What activities are methods of."""
 
-    def decorate(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        @functools.wraps(run)
-        async def translating(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                return await run(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - the one place where every failure passes
-                failure = application_error(error, final=final)
-                logger.warning("%s failed: %s", activity.info().activity_type, failure.message)
-                # Without `from None` the cause would travel along, text and all.
-                raise failure from None
+    _services: "Services"
 
-        return translating
 
-    return decorate
+class _OfBatch(Protocol):
+    """What activities are asked with."""
+
+    @property
+    def batch_id(self) -> UUID: ...
+
+
+S = TypeVar("S", bound=_OfServices)
+A = TypeVar("A", bound=_OfBatch)
+B = TypeVar("B")
+R = TypeVar("R")
+
+
+def opening(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitable[R]]:
+    """Make an activity of the step before there is a batch: what the caller must mend is not tried again."""
+
+    @functools.wraps(run)
+    async def translating(self: S, request: B) -> R:
+        try:
+            return await run(self, request)
+        except Exception as error:  # noqa: BLE001 - as in `step`
+            failure = application_error(error, self._services.settings, final=UsageError)
+            logger.warning("%s failed: %s", activity.info().activity_type, failure.message)
+            raise failure from None
+
+    return translating
+
+
+def _count(failure: ApplicationError) -> None:
+    meter = activity.metric_meter().with_additional_attributes({"error": failure.type or "unknown"})
+    meter.create_counter("overnight_step_failures", "Failed attempts of a batch's steps.").add(1)
+
+
+def step(run: Callable[[S, A], Awaitable[R]]) -> Callable[[S, A], Awaitable[R]]:
+    """Make an activity of one batch's step: our errors become Temporal's, and trouble is told once per streak."""
+
+    @functools.wraps(run)
+    async def stepping(self: S, request: A) -> R:
+        services = self._services
+        try:
+            result = await run(self, request)
+        except Exception as error:  # noqa: BLE001 - the one place where every failure passes
+            with contextlib.suppress(Exception):  # the database may be what is ill
+                await services.failed(request.batch_id, error)
+            failure = application_error(error, services.settings)
+            _count(failure)
+            logger.warning("batch %s: %s failed: %s", request.batch_id, activity.info().activity_type, failure.message)
+            # Without `from None` the cause would travel along, text and all.
+            raise failure from None
+        with contextlib.suppress(Exception):  # what was done is done, even if nobody can be told
+            await services.succeeded(request.batch_id)
+        return result
+
+    return stepping

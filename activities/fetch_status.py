@@ -4,10 +4,14 @@ import logging
 
 from temporalio import activity
 
-from activities.failures import translated
+from activities.failures import step
+from activities.orphans import look_for_orphans
 from activities.reports import poll_report
 from activities.services import Services
+from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, PollReport
+from overnight.notices import Notice, NoticeKind
+from overnight.providers.base import ProviderReport
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +23,38 @@ class PollActivities:
         self._services, self._store = services, services.store
 
     @activity.defn(name="fetch_status")
-    @translated()
+    @step
     async def fetch_status(self, request: BatchRef) -> PollReport:
         batch = await self._store.batches.get(request.batch_id)
         if batch.status.is_terminal or batch.provider_batch_id is None:
             return poll_report(batch)
-        report = await self._services.provider(batch.provider).fetch(batch.provider_batch_id)
+        provider = self._services.provider(batch.provider)
+        report = await provider.fetch(batch.provider_batch_id)
         logger.info("batch %s: %s says %s", batch.id, batch.provider, report.status_word)
-        return poll_report(await self._store.batches.record_report(batch.id, report))
+        if report.failure_code in provider.queue_full_codes:
+            return await self._without_room(batch, report)
+        batch = await self._store.batches.record_report(batch.id, report)
+        await look_for_orphans(self._services, batch)
+        return poll_report(batch)
+
+    async def _without_room(self, batch: Batch, report: ProviderReport) -> PollReport:
+        """Nothing ran. The batch is to be submitted again, unless nobody waits for it any more."""
+        batch = await self._store.batches.get(batch.id)
+        if batch.cancel_requested_at is not None:
+            reason = "Canceled before the provider had room for it; nothing was paid."
+            return poll_report(
+                await self._store.batches.close(batch.id, BatchStatus.CANCELED, code="canceled", reason=reason)
+            )
+        if batch.failure_code is not None:  # max age has passed
+            return poll_report(await self._store.batches.record_report(batch.id, report))
+        return await self._send_back(batch, report)
+
+    async def _send_back(self, batch: Batch, report: ProviderReport) -> PollReport:
+        batch = await self._store.submissions.send_back(batch.id, report)
+        text = "The provider has no room for the batch; it is submitted again later."
+        code = report.failure_code or "queue_full"
+        if await self._store.submissions.sent_back(batch.id) == 1:  # it can take a day of refusals
+            await self._services.notifiers.notify(
+                Notice(kind=NoticeKind.ABOVE_QUOTA, batch_id=batch.id, code=code, text=text)
+            )
+        return poll_report(batch).model_copy(update={"resubmit": batch.provider_batch_id is None, "reason": code})

@@ -1,20 +1,51 @@
 """Ingest: result lines into Postgres. Hydrate: responses into outputs. Both go on where a dead attempt stopped."""
 
+import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 from temporalio import activity
 
-from activities.failures import translated
+from activities.failures import full, public, step
 from activities.heartbeats import heartbeating
 from activities.services import Services
 from overnight.batches import Batch, Outcome
 from overnight.contracts import BatchRef, HydrateReport, IngestReport
 from overnight.costs import price_version
+from overnight.errors import ProviderError, TransientProviderError
 from overnight.hydrating import verdict_of
 from overnight.ingesting import Sorter
+from overnight.notices import Notice, NoticeKind
 from overnight.providers import provider_facts
+from overnight.providers.base import ProviderFacts, ProviderReport
+from overnight.storage.batches import MAX_AGE_EXCEEDED
+from overnight.storage.outputs import StoredEntry, Verdict
+from overnight.texts import storable
 
 logger = logging.getLogger(__name__)
+
+
+# Providers keep results for 29 days or 30: nothing can be there after that, whatever key asks.
+_RESULTS_KEPT = timedelta(days=31)
+_GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+
+
+def _age(batch: Batch) -> timedelta:
+    return datetime.now(UTC) - (batch.submitted_at or batch.created_at)
+
+
+def _is_over(batch: Batch) -> bool:
+    return batch.schedule.is_over(_age(batch))
+
+
+def _is_final(batch: Batch, error: ProviderError, *, readable: bool) -> bool:
+    """Whether results that cannot be had now never will be.
+
+    A "not found" proves little: a key of another project gets it for everything, so it counts only where the same key
+    can read the batch itself. And it is given until max age to heal, as everything else at the provider is.
+    """
+    return _age(batch) > _RESULTS_KEPT or (readable and error.status in _GONE and _is_over(batch))
 
 
 class IngestActivities:
@@ -24,19 +55,42 @@ class IngestActivities:
         self._services, self._store = services, services.store
 
     @activity.defn(name="ingest_results")
-    @translated()
+    @step
     async def ingest_results(self, request: BatchRef) -> IngestReport:
         batch = await self._store.batches.get(request.batch_id)
         if batch.ingested_at is None:
             if batch.provider_batch_id is not None:
-                await self._ingest(batch, batch.provider_batch_id)
+                await self._ingest_what_there_is(batch, batch.provider_batch_id)
             await self._store.results.finish(batch.id, price_version=price_version())
         return await self._report(batch)
 
-    async def _ingest(self, batch: Batch, provider_batch_id: str) -> None:
+    async def _ingest_what_there_is(self, batch: Batch, provider_batch_id: str) -> None:
+        report: ProviderReport | None = None
+        try:
+            # Result files can appear a moment after the status that promised them, so the last word is asked for.
+            report = await self._services.provider(batch.provider).fetch(provider_batch_id)
+            if report.status.is_terminal:
+                await self._ingest(batch, report)
+            elif batch.failure_code != MAX_AGE_EXCEEDED:
+                text = (
+                    f"a batch that was {batch.status.value} is {report.status_word[:50]!r} again; it is asked once more"
+                )
+                raise TransientProviderError(batch.provider, "read results", text)
+        except ProviderError as error:
+            if not _is_final(batch, error, readable=report is not None):
+                raise
+            await self._give_up_on_results(batch, error)
+
+    async def _give_up_on_results(self, batch: Batch, error: ProviderError) -> None:
+        text = f"The results that were not read yet are lost; their entries are missing. {public(error)}"
+        logger.error("batch %s: %s", batch.id, text)
+        await self._store.batches.record_error(batch.id, storable(f"Results are lost. {full(error)}"[:4000]))
+        await self._services.notifiers.notify(
+            Notice(kind=NoticeKind.ATTENTION, batch_id=batch.id, code="results_lost", text=text)
+        )
+
+    async def _ingest(self, batch: Batch, report: ProviderReport) -> None:
         provider = self._services.provider(batch.provider)
-        # Result files can appear a moment after the status that promised them, so the last word is asked for.
-        report = await provider.fetch(provider_batch_id)
         sorter = await self._sorter(batch)
         position = await self._store.results.position(batch.id)
         progress = {"entries": len(sorter.seen), "of": batch.entry_count}
@@ -44,13 +98,16 @@ class IngestActivities:
             async for block in provider.results(report, position):
                 await self._store.results.write(batch.id, sorter.sort(block, position))
                 position, progress["entries"] = block.position, len(sorter.seen)
+        if report.progress.done and position.offset == 0 and not _is_over(batch):
+            text = f"{report.progress.done} entries are said to be done, and the results are empty"
+            raise TransientProviderError(batch.provider, "read results", text)
         logger.info("batch %s: %s of %s entries have a line", batch.id, len(sorter.seen), batch.entry_count)
 
     async def _sorter(self, batch: Batch) -> Sorter:
         return Sorter(
             batch=batch,
             facts=provider_facts(batch.provider),
-            token=(await self._store.batches.submission(batch.id)).token,
+            token=(await self._store.submissions.current(batch.id)).token,
             positions=await self._store.entries.positions(batch.id),
             seen=await self._store.results.seen(batch.id),
         )
@@ -71,10 +128,10 @@ class HydrateActivities:
     """From responses to outputs, with the user's Tasks."""
 
     def __init__(self, services: Services) -> None:
-        self._store = services.store
+        self._services, self._store = services, services.store
 
     @activity.defn(name="hydrate_results")
-    @translated()
+    @step
     async def hydrate_results(self, request: BatchRef) -> HydrateReport:
         batch = await self._store.batches.get(request.batch_id)
         if batch.hydrated_at is None:
@@ -88,6 +145,10 @@ class HydrateActivities:
         progress = {"position": position, "of": batch.entry_count}
         async with heartbeating(progress.copy):
             async for page in self._store.outputs.pages(batch.id, after=position, outcomes=[Outcome.SUCCEEDED]):
-                verdicts = [verdict_of(entry, facts, batch.endpoint) for entry in page if entry.task is not None]
+                verdicts = [await self._verdict(entry, facts, batch) for entry in page if entry.task is not None]
                 await self._store.outputs.write(batch.id, verdicts, before=position, after=page[-1].position)
                 position = progress["position"] = page[-1].position
+
+    async def _verdict(self, entry: StoredEntry, facts: ProviderFacts, batch: Batch) -> Verdict:
+        await asyncio.sleep(0)  # a Task's `read` may be slow, and heartbeats and other batches must get their turn
+        return verdict_of(entry, facts, batch.endpoint)

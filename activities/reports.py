@@ -10,7 +10,7 @@ def poll_report(batch: Batch) -> PollReport:
         done=batch.progress.done,
         failed=batch.progress.failed,
         total=batch.progress.total,
-        reason=batch.failure_reason,
+        reason=batch.failure_code,  # the reason itself may be the provider's words, and those may quote a request
         submitted_at=batch.submitted_at,
     )
 
@@ -26,6 +26,7 @@ def open_report(batch: Batch) -> OpenBatch:
         max_age=batch.schedule.max_age,
         submitted_at=batch.submitted_at,
         provider_batch_id=batch.provider_batch_id,
+        cancel_requested=batch.cancel_requested_at is not None,
         handler=batch.handler,
         handler_task_queue=batch.handler_task_queue,
     )

@@ -1,25 +1,23 @@
 """Claim the batch, upload its entries, and create the provider batch: exactly one, whatever happens."""
 
 import logging
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from temporalio import activity
 
-from activities.failures import translated
+from activities.failures import opening, step
 from activities.heartbeats import heartbeating
 from activities.reports import open_report, poll_report
+from activities.searching import StillInDoubtError, certain
 from activities.services import Services
-from overnight.batches import Batch, BatchStatus
+from overnight.batches import Batch, BatchStatus, OnAmbiguousSubmit
 from overnight.contracts import BatchRef, BatchSpec, OpenBatch, OpenRequest, PollReport
-from overnight.errors import AmbiguousProviderError, PermanentProviderError, TransientProviderError, UsageError
-from overnight.providers.base import EntryLines, Provider, ProviderReport, Submission, Undecided
+from overnight.errors import PermanentProviderError, TransientProviderError
+from overnight.providers.base import EntryLine, Provider, ProviderReport, Submission
 from overnight.registering import registration
 
 logger = logging.getLogger(__name__)
-
-# After this long a list without our batch proves that there is none; providers.md 1.2 asks for one to two minutes.
-_LIST_SETTLES = timedelta(minutes=2)
 
 # Answers after which asking again can help nobody: the request itself is at fault.
 _REJECTIONS = frozenset({400, 413, 422})
@@ -32,7 +30,7 @@ class SubmitActivities:
         self._services, self._store = services, services.store
 
     @activity.defn(name="open_batch")
-    @translated(final=UsageError)
+    @opening
     async def open_batch(self, request: OpenRequest) -> OpenBatch:
         batch_id = request.start.batch_id
         if request.start.spec is not None:
@@ -48,64 +46,104 @@ class SubmitActivities:
         return batch_id
 
     @activity.defn(name="upload_entries")
-    @translated()
+    @step
     async def upload_entries(self, request: BatchRef) -> None:
         batch = await self._store.batches.get(request.batch_id)
-        submission = await self._store.batches.submission(batch.id)
-        if batch.provider_batch_id is not None or submission.file_id is not None:
-            return
-        async with heartbeating():
-            file_id = await self._services.provider(batch.provider).upload(submission, self._lines(batch.id))
+        async with heartbeating(), self._store.submissions.alone(batch.id):
+            if not await self._is_handed_over(batch.id):
+                await self._upload(batch)
+
+    async def _upload(self, batch: Batch) -> Submission:
+        """Upload the entries, unless they are there, and return the submission as it stands then."""
+        submission = await self._store.submissions.current(batch.id)
+        if submission.file_id is not None:
+            return submission
+        pages = lambda: self._store.entries.pages(batch.id)  # noqa: E731 - one pass over the entries
+        file_id = await self._services.provider(batch.provider).upload(submission, pages)
         if file_id is not None:
-            await self._store.batches.record_upload(batch.id, file_id)
+            await self._store.submissions.record_upload(batch.id, file_id)
+        return await self._store.submissions.current(batch.id)
+
+    async def _is_handed_over(self, batch_id: UUID) -> bool:
+        """Asked again behind the lock: another process may have been quicker."""
+        batch = await self._store.batches.get(batch_id)
+        return batch.provider_batch_id is not None or batch.status.is_terminal
 
     @activity.defn(name="create_provider_batch")
-    @translated()
+    @step
     async def create_provider_batch(self, request: BatchRef) -> PollReport:
         batch = await self._store.batches.get(request.batch_id)
-        if batch.provider_batch_id is None and not batch.status.is_terminal:
-            async with heartbeating():
-                batch = await self._create_or_adopt(batch)
-        return poll_report(batch)
+        async with heartbeating(), self._store.submissions.alone(batch.id):
+            if not await self._is_handed_over(batch.id):
+                await self._create_or_adopt(batch)
+        return poll_report(await self._store.batches.get(batch.id))
 
-    async def _create_or_adopt(self, batch: Batch) -> Batch:
+    async def _create_or_adopt(self, batch: Batch) -> None:
         provider = self._services.provider(batch.provider)
-        submission = await self._store.batches.submission(batch.id)
+        submission = await self._store.submissions.current(batch.id)
         if submission.started_at is not None:
-            adopted = await self._find(provider, submission)
+            adopted = await self._resolve(batch, submission)
             if adopted is not None:
                 logger.warning("batch %s: adopted %s", batch.id, adopted.provider_batch_id)
-                return await self._store.batches.record_acceptance(batch.id, adopted)
-        return await self._create(provider, batch, submission)
+                await self._store.submissions.accept(batch.id, adopted)
+            if adopted is not None or await self._is_handed_over(batch.id):
+                return
+        await self._create(provider, batch, await self._upload(batch))
 
-    async def _find(self, provider: Provider, submission: Submission) -> ProviderReport | None:
-        """What an earlier create may have made; None is said only when it is certain that it made nothing."""
-        assert submission.started_at is not None
-        claimed = await self._store.batches.claimed(provider.name)
-        found = await provider.find(submission, claimed=claimed)
-        settled = datetime.now(UTC) - submission.started_at > _LIST_SETTLES
-        if isinstance(found, Undecided) or (found is None and not settled):
-            raise AmbiguousProviderError(
-                provider.name,
-                "create",
-                "An earlier attempt may have created the batch. It is not created again before that is certain.",
-            )
+    async def _resolve(self, batch: Batch, submission: Submission) -> ProviderReport | None:
+        """What an earlier create made; None when it made nothing, or when the batch's policy is not to wait for
+        certainty. Its submission is let go then: should lists have been later than they may, what it made is looked
+        for, and canceled, for as long as the batch lives.
+        """
+        try:
+            found = await certain(self._services, batch, submission)
+        except StillInDoubtError:
+            if batch.on_ambiguous_submit is OnAmbiguousSubmit.WAIT:
+                raise
+            await self._store.submissions.abandon(batch.id)
+            await self._fail_if_so_wanted(batch)
+            return None
+        if found is None:
+            await self._store.submissions.abandon(batch.id)
         return found
 
-    async def _create(self, provider: Provider, batch: Batch, submission: Submission) -> Batch:
+    async def _fail_if_so_wanted(self, batch: Batch) -> None:
+        if batch.on_ambiguous_submit is OnAmbiguousSubmit.FAIL:
+            reason = "It could not be known whether the provider had taken the batch, and its policy is to fail then."
+            await self._store.batches.close(batch.id, BatchStatus.FAILED, code="ambiguous_submit", reason=reason)
+
+    async def _create(self, provider: Provider, batch: Batch, submission: Submission) -> None:
         # The intent is committed before the first byte leaves: whoever comes after us will search before creating.
-        await self._store.batches.record_intent(batch.id, await provider.newest())
-        submission = await self._store.batches.submission(batch.id)
+        submission = await self._store.submissions.record_intent(batch.id, await provider.newest())
         try:
-            report = await provider.create(submission, self._lines(batch.id))
+            report = await provider.create(submission, lambda: self._fenced(submission))
         except (TransientProviderError, PermanentProviderError) as error:
             # Refused: certainly no batch. After anything else the intent stands, and the next attempt searches first.
-            await self._store.batches.withdraw_intent(batch.id)
-            if error.status not in _REJECTIONS:
-                raise
-            code = error.code or f"http_{error.status}"
-            return await self._store.batches.close(batch.id, BatchStatus.FAILED, code=code, reason=error.message)
-        return await self._store.batches.record_acceptance(batch.id, report)
+            await self._store.submissions.withdraw_intent(batch.id)
+            await self._refused(provider, batch, error)
+        else:
+            await self._accepted(provider, batch, report)
 
-    def _lines(self, batch_id: UUID) -> EntryLines:
-        return lambda: self._store.entries.pages(batch_id)
+    async def _accepted(self, provider: Provider, batch: Batch, report: ProviderReport) -> None:
+        if report.failure_code in provider.queue_full_codes:
+            await self._store.submissions.send_back(batch.id, report)
+            raise TransientProviderError(provider.name, "create", "no room in the queue", code=report.failure_code)
+        await self._store.submissions.accept(batch.id, report)
+
+    async def _refused(
+        self, provider: Provider, batch: Batch, error: TransientProviderError | PermanentProviderError
+    ) -> None:
+        if error.status not in _REJECTIONS or error.code in provider.queue_full_codes:
+            raise error
+        code = error.code or f"http_{error.status}"
+        await self._store.batches.close(batch.id, BatchStatus.FAILED, code=code, reason=error.message)
+
+    async def _fenced(self, submission: Submission) -> AsyncIterator[Sequence[EntryLine]]:
+        """The entries that were not uploaded, and behind the last one a look whether this attempt may still complete.
+        Adapters send one chunk late, so that an attempt which was taken for dead meanwhile breaks off before its
+        request is whole.
+        """
+        if submission.file_id is None:
+            async for page in self._store.entries.pages(submission.batch_id):
+                yield page
+        await self._store.submissions.check_undoubted(submission)

@@ -51,6 +51,17 @@ class Outcome(StrEnum):
     """Answered, but refused, cut off, or not fitting the Task's output type."""
 
 
+class OnAmbiguousSubmit(StrEnum):
+    """What to do when it cannot be known yet whether a create made a provider batch."""
+
+    WAIT = "wait"
+    """Until it is certain, up to a day on providers without tags. The only choice that cannot pay twice."""
+    FAIL = "fail"
+    """Fail the batch. What may have been created is looked for and canceled."""
+    RESUBMIT = "resubmit"
+    """Create again, knowing that both may be paid for. The first one is looked for and canceled."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """The provider's own counts while a batch runs. Anthropic reports no progress before the end."""
@@ -109,6 +120,7 @@ class Batch:
     handler_task_queue: str | None
     metadata: Mapping[str, Any]
     schedule: PollSchedule
+    on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
     created_at: datetime
     sealed_at: datetime | None
     """When the batch was handed over to be submitted; no entry can be added after that."""

@@ -7,15 +7,16 @@ from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID
 
+from pydantic import ValidationError
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from overnight import contracts
-from overnight.batches import Batch, Entry, Outcome
+from overnight.batches import Batch, Entry, OnAmbiguousSubmit, Outcome
 from overnight.contracts import BatchOptions, BatchStart, BatchSummary, ProgressReport
-from overnight.errors import BatchClosedError, TemporalError
+from overnight.errors import BatchClosedError, TemporalError, UsageError
 from overnight.handlers import BatchHandler, handlers
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, Item, iterate, room
@@ -171,6 +172,22 @@ class BatchHandle:
         """
         await self._signal(contracts.POLL_NOW)
 
+    async def retry_handler(self) -> None:
+        """Run a handler that keeps failing again now.
+
+        Raises:
+            TemporalError: there is no such workflow, or Temporal does not answer.
+        """
+        await self._signal(contracts.RETRY_HANDLER)
+
+    async def skip_handler(self) -> None:
+        """Let the batch finish without its handler, or without running it again.
+
+        Raises:
+            TemporalError: there is no such workflow, or Temporal does not answer.
+        """
+        await self._signal(contracts.SKIP_HANDLER)
+
     async def _signal(self, name: str) -> None:
         try:
             await (await self._workflow()).signal(name)
@@ -242,6 +259,7 @@ class Overnight:
         poll_waits: Sequence[timedelta] | None = None,
         max_age: timedelta | None = None,
         allow_unknown_model: bool = False,
+        on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT,
     ) -> BatchHandle:
         """Create an empty, pending batch.
 
@@ -256,6 +274,7 @@ class Overnight:
             poll_waits: waits between polls, instead of the deployment's.
             max_age: how long after submission to wait, instead of the deployment's.
             allow_unknown_model: take a model that the price table does not know; its cost stays unknown.
+            on_ambiguous_submit: what to do when it cannot be known for hours whether a create was accepted.
 
         Raises:
             UnknownProviderError: no adapter of this name.
@@ -263,17 +282,22 @@ class Overnight:
             UnknownHandlerError: no such handler.
             MissingKeyError: no API key for the provider.
         """
-        options = BatchOptions(
-            provider=provider,
-            model=model,
-            endpoint=endpoint,
-            handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
-            handler_task_queue=handler_task_queue,
-            metadata=dict(metadata or {}),
-            poll_waits=list(poll_waits) if poll_waits else None,
-            max_age=max_age,
-            allow_unknown_model=allow_unknown_model,
-        )
+        try:
+            options = BatchOptions(
+                provider=provider,
+                model=model,
+                endpoint=endpoint,
+                handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
+                handler_task_queue=handler_task_queue,
+                metadata=dict(metadata or {}),
+                poll_waits=list(poll_waits) if poll_waits is not None else None,
+                max_age=max_age,
+                allow_unknown_model=allow_unknown_model,
+                on_ambiguous_submit=on_ambiguous_submit,
+            )
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
+            raise UsageError(f"A batch cannot be created like this: {'; '.join(faults)}.") from None
         new = new_batch(options, new_batch_id(), self.settings)
         if not self.settings.keys_in_worker_only:
             await open_provider(provider, self.settings).aclose()  # without a key this is as far as it gets

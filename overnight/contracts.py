@@ -23,12 +23,14 @@ from pydantic import (
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from overnight.batches import BatchStatus, Outcome
+from overnight.batches import BatchStatus, OnAmbiguousSubmit, Outcome
 from overnight.schedule import PollSchedule
 
 WORKFLOW = "Batch"
 CANCEL = "cancel"
 POLL_NOW = "poll_now"
+RETRY_HANDLER = "retry_handler"
+SKIP_HANDLER = "skip_handler"
 PROGRESS = "progress"
 
 
@@ -77,6 +79,7 @@ class BatchOptions(Payload):
     poll_waits: list[timedelta] | None = None
     max_age: timedelta | None = None
     allow_unknown_model: bool = False
+    on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
 
 
 class BatchSpec(BatchOptions):
@@ -93,6 +96,7 @@ class PollState(Payload):
     cancel_requested: bool = False
     cancel_sent: bool = False
     gave_up_at: datetime | None = None
+    refusals: int = 0
 
 
 class BatchStart(Payload):
@@ -140,6 +144,8 @@ class OpenBatch(Payload):
     max_age: timedelta
     submitted_at: datetime | None = None
     provider_batch_id: str | None = None
+    cancel_requested: bool = False
+    """Somebody asked before this workflow ran; no signal will come again for it."""
     handler: str | None = None
     handler_task_queue: str | None = None
 
@@ -164,6 +170,8 @@ class PollReport(Payload):
     total: int = 0
     reason: str | None = None
     submitted_at: datetime | None = None
+    resubmit: bool = False
+    """The provider's queue was full: nothing ran, nothing was paid, and the batch is to be submitted again later."""
 
 
 class ExpireRequest(Payload):
@@ -192,10 +200,24 @@ class HydrateReport(Payload):
     list_cost: Decimal | None = None
 
 
+class DispatchRequest(Payload):
+    """Run the handler, or, with `skip`, note that it shall not run."""
+
+    batch_id: UUID
+    skip: bool = False
+
+
 class DispatchReport(Payload):
-    """Whether this call ran the handler; false when it had run already, or when there is none."""
+    """Whether this call ran the handler; false when it had run already, when it is skipped, or when there is none."""
 
     ran: bool
+
+
+class CleanUpReport(Payload):
+    """What was left over at the provider and is gone now."""
+
+    files_deleted: int = 0
+    orphans_canceled: int = 0
 
 
 class BatchSummary(Payload):
@@ -276,8 +298,14 @@ async def hydrate_results(request: BatchRef) -> HydrateReport:
 
 
 @activity.defn(name="dispatch_handler")
-async def dispatch_handler(request: BatchRef) -> DispatchReport:
+async def dispatch_handler(request: DispatchRequest) -> DispatchReport:
     """Run the handler, once."""
+    raise NotImplementedError
+
+
+@activity.defn(name="clean_up")
+async def clean_up(request: BatchRef) -> CleanUpReport:
+    """Delete uploads that no provider batch uses, and cancel provider batches that no batch of ours owns."""
     raise NotImplementedError
 
 
@@ -293,5 +321,6 @@ ACTIVITIES: Mapping[str, Any] = {
         ingest_results,
         hydrate_results,
         dispatch_handler,
+        clean_up,
     )
 }

@@ -23,6 +23,7 @@
     │   ├── BatchClosedError        entries added, or a submit, after submit
     │   └── CancelRefusedError
     ├── ResponseError               an answer that is not an output; makes one entry `invalid`
+    ├── HandlerFailedError          a handler raised; what it raised is the cause
     ├── ProviderError               the provider, or the wire to it
     │   ├── TransientProviderError  waiting mends it
     │   ├── PermanentProviderError  somebody must mend it: a key, a setting, a limit
@@ -39,6 +40,11 @@ from datetime import timedelta
 
 class OvernightError(Exception):
     """Root of every error that this library raises on purpose."""
+
+    @property
+    def public(self) -> str:
+        """The text as far as it may leave the database: into workflow history, logs and notices."""
+        return str(self)
 
 
 class UsageError(OvernightError):
@@ -183,6 +189,14 @@ class ResponseError(OvernightError):
         self.code = code
 
 
+class HandlerFailedError(OvernightError):
+    """A handler raised. Its words may quote what it handled, so only kind and place are public."""
+
+    def __init__(self, handler: str, where: str) -> None:
+        super().__init__(f"Handler {handler} raised {where}; its text is in batches.last_error.")
+        self.handler = handler
+
+
 class ProviderError(OvernightError):
     """The provider answered with an error, or did not answer.
 
@@ -208,6 +222,14 @@ class ProviderError(OvernightError):
         super().__init__(f"{provider} {operation}: {answer}{f' ({code})' if code else ''}: {message}")
         self.provider, self.operation, self.message = provider, operation, message
         self.status, self.code, self.retry_after = status, code, retry_after
+
+    @property
+    def public(self) -> str:
+        """Without the provider's own words, which may quote the request that they refuse."""
+        if self.status is None:
+            return str(self)
+        code = f" ({self.code})" if self.code else ""
+        return f"{self.provider} {self.operation}: HTTP {self.status}{code}"
 
 
 class TransientProviderError(ProviderError):

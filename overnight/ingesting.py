@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 from overnight.batches import Batch
 from overnight.costs import cost_of
-from overnight.providers.base import LineBlock, MalformedLineError, ProviderFacts, ResultLine, ResultPosition
+from overnight.providers.base import (
+    ForeignLineError,
+    LineBlock,
+    MalformedLineError,
+    ProviderFacts,
+    ResultLine,
+    ResultPosition,
+)
 from overnight.storage.results import IngestedBlock, NewResult, Stray
 from overnight.texts import storable
 
@@ -37,6 +44,8 @@ class Sorter:
     def _place(self, number: int, line: bytes) -> NewResult | Stray:
         try:
             parsed = self.facts.parse_line(line, self.token)
+        except ForeignLineError as error:
+            return Stray(number=number, kind="unknown", custom_id=error.custom_id, line=line)
         except MalformedLineError:
             return Stray(number=number, kind="malformed", custom_id=None, line=line)
         position = self.positions.get(parsed.custom_id)

@@ -89,6 +89,16 @@ class Settings(BaseSettings):
     max_age: Annotated[Duration, Field(description="How long after submission a batch is waited for.")] = (
         DEFAULT_MAX_AGE
     )
+    list_settles: Annotated[
+        Duration,
+        Field(
+            description="How long a provider's list of batches may lag behind a create. For so long after a create "
+            "without an answer, a list without our batch proves nothing."
+        ),
+    ] = timedelta(minutes=2)
+    webhook_url: Annotated[BaseUrl | None, Field(description="Where notices are posted (extra `webhook`).")] = None
+    webhook_secret: Annotated[SecretStr | None, Field(description="Standard Webhooks secret, whsec_...")] = None
+    sentry_dsn: Annotated[SecretStr | None, Field(description="Where notices become events (extra `sentry`).")] = None
     keys_in_worker_only: Annotated[
         bool, Field(description="The client process has no provider keys by design; do not ask it for one.")
     ] = False

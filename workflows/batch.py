@@ -1,6 +1,7 @@
 """The life of one batch."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
 
@@ -14,6 +15,8 @@ with workflow.unsafe.imports_passed_through():
         BatchRef,
         BatchStart,
         BatchSummary,
+        DispatchReport,
+        DispatchRequest,
         ExpireRequest,
         HydrateReport,
         OpenBatch,
@@ -23,6 +26,8 @@ with workflow.unsafe.imports_passed_through():
         ProgressReport,
     )
     from workflows import options, texts
+
+_RETRY, _SKIP = "retry", "skip"
 
 
 @workflow.defn(name=contracts.WORKFLOW)
@@ -44,6 +49,9 @@ class BatchWorkflow:
         self._cancel_sent = resume.cancel_sent
         self._cancel_is_due = resume.cancel_requested and not resume.cancel_sent
         self._gave_up_at = resume.gave_up_at
+        self._refusals = resume.refusals
+        self._is_submitted = False
+        self._handler_order: str | None = None
         self._woken = False
 
     @workflow.run
@@ -56,11 +64,13 @@ class BatchWorkflow:
 
     async def _live(self, start: BatchStart) -> BatchSummary:
         batch = await self._open(start)
-        await self._submit(batch)
-        await self._poll_until_terminal(batch)
+        while not self._report.status.is_terminal:
+            await self._submit(batch)
+            await self._poll_until_over(batch)
         await self._ingest(batch)
         hydrated = await self._hydrate(batch)
         await self._dispatch(batch)
+        await self._clean_up(batch)
         return self._summary(batch, hydrated)
 
     # The steps.
@@ -75,10 +85,15 @@ class BatchWorkflow:
         )
         self._batch = batch
         self._report = PollReport(status=batch.status, submitted_at=batch.submitted_at)
+        self._is_submitted = batch.provider_batch_id is not None
+        if batch.cancel_requested:
+            self.cancel()
         return batch
 
     async def _submit(self, batch: OpenBatch) -> None:
-        if batch.provider_batch_id is not None or self._report.status.is_terminal:
+        if self._refusals:
+            await self._wait_for_room(batch)
+        if self._is_submitted or self._cancel_requested:
             return
         self._enter("submit")
         upload = workflow.start_activity(
@@ -96,11 +111,13 @@ class BatchWorkflow:
             **options.SUBMIT,
         )
         if await self._unless_cancelled(create):
+            self._is_submitted = True
             self._take(create.result())
 
-    async def _poll_until_terminal(self, batch: OpenBatch) -> None:
+    async def _poll_until_over(self, batch: OpenBatch) -> None:
+        """Or until the provider's full queue sends the batch back to be submitted again."""
         self._enter("poll")
-        while not self._report.status.is_terminal:
+        while (self._is_submitted or self._cancel_requested) and not self._report.status.is_terminal:
             await self._wait(batch)
             await (self._cancel(batch) if self._cancel_is_due else self._poll(batch))
             await self._expire_if_too_old(batch)
@@ -127,13 +144,43 @@ class BatchWorkflow:
 
     async def _dispatch(self, batch: OpenBatch) -> None:
         self._enter("dispatch")
-        await workflow.execute_activity(
+        while True:
+            run = self._start_handler(batch, skip=self._handler_order == _SKIP)
+            self._handler_order = None
+            if await self._has_run(run):
+                return
+
+    def _start_handler(self, batch: OpenBatch, *, skip: bool) -> workflow.ActivityHandle[DispatchReport]:
+        name = batch.handler or "no handler"
+        return workflow.start_activity(
             contracts.dispatch_handler,
-            BatchRef(batch_id=batch.batch_id),
+            DispatchRequest(batch_id=batch.batch_id, skip=skip),
             task_queue=batch.handler_task_queue,
-            summary=f"run {batch.handler}" if batch.handler else "no handler to run",
+            summary=f"skip {name}" if skip else f"run {name}",
             **options.DISPATCH,
         )
+
+    async def _has_run(self, run: workflow.ActivityHandle[DispatchReport]) -> bool:
+        """An order overtakes a run between its attempts; an attempt that just succeeds stands."""
+        await workflow.wait_condition(lambda: run.done() or self._handler_order is not None)
+        if not run.done():
+            run.cancel()
+        try:
+            await run
+        except (ActivityError, asyncio.CancelledError):
+            if self._handler_order is None:
+                raise
+            return False
+        return True
+
+    async def _clean_up(self, batch: OpenBatch) -> None:
+        self._enter("clean up")
+        try:
+            await workflow.execute_activity(
+                contracts.clean_up, BatchRef(batch_id=batch.batch_id), summary="clean up", **options.CLEAN_UP
+            )
+        except ActivityError as error:
+            self._note(error)  # what is left over costs nothing more; `overnight doctor` finds it
 
     def _summary(self, batch: OpenBatch, hydrated: HydrateReport) -> BatchSummary:
         self._enter("done")
@@ -160,6 +207,19 @@ class BatchWorkflow:
             self._waits += 1
         self._woken, self._next_poll_at, self._asked_wait = False, None, None
 
+    async def _wait_for_room(self, batch: OpenBatch) -> None:
+        """The provider took the batch and then had no room for it: nothing ran, and nothing was paid."""
+        wait = batch.schedule.wait(polls=self._refusals - 1, age=timedelta(0))
+        self._step, self._waits, self._next_poll_at = "wait for room at the provider", 0, workflow.now() + wait
+        self._show()
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                self._is_called,
+                timeout=wait,
+                timeout_summary=f"the provider's queue is full; submit again in {texts.duration(wait)}",
+            )
+        self._woken, self._next_poll_at = False, None
+
     def _is_called(self) -> bool:
         return self._woken or self._cancel_is_due
 
@@ -170,7 +230,8 @@ class BatchWorkflow:
         return batch.schedule.wait(polls=self._waits, age=self._age(), asked=self._asked_wait)
 
     def _age(self) -> timedelta:
-        return workflow.now() - (self._report.submitted_at or workflow.info().start_time)
+        """Of the submission; what the provider does not have yet does not age."""
+        return workflow.now() - self._report.submitted_at if self._report.submitted_at else timedelta(0)
 
     async def _poll(self, batch: OpenBatch) -> None:
         self._polls += 1
@@ -185,6 +246,9 @@ class BatchWorkflow:
             self._note(error)
         else:
             self._take(report)
+            if report.resubmit:
+                self._is_submitted = False
+                self._refusals += 1
         # A cancel that the provider would not hear is asked for again, in turn with the polls.
         self._cancel_is_due = self._cancel_requested and not self._cancel_sent
 
@@ -225,6 +289,7 @@ class BatchWorkflow:
             cancel_requested=self._cancel_requested,
             cancel_sent=self._cancel_sent,
             gave_up_at=self._gave_up_at,
+            refusals=self._refusals,
         )
         workflow.continue_as_new(BatchStart(batch_id=batch.batch_id, resume=state))
 
@@ -240,6 +305,17 @@ class BatchWorkflow:
     def poll_now(self) -> None:
         """Look at the provider now instead of at the end of the present wait."""
         self._woken = True
+
+    @workflow.signal(name=contracts.RETRY_HANDLER)
+    def retry_handler(self) -> None:
+        """Run a handler that keeps failing again now, instead of at the end of its present wait."""
+        if self._step == "dispatch":
+            self._handler_order = self._handler_order or _RETRY
+
+    @workflow.signal(name=contracts.SKIP_HANDLER)
+    def skip_handler(self) -> None:
+        """Do not run the handler, or not again: the batch is done without it."""
+        self._handler_order = _SKIP
 
     @workflow.query(name=contracts.PROGRESS)
     def progress(self) -> ProgressReport:

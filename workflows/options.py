@@ -65,6 +65,14 @@ DISPATCH = Options(
     retry_policy=RetryPolicy(
         initial_interval=timedelta(seconds=5), backoff_coefficient=2, maximum_interval=timedelta(minutes=30)
     ),
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+
+# Tidiness is worth a few tries and no waiting workflow.
+CLEAN_UP = Options(
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=_HEARTBEAT,
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=10), maximum_attempts=5),
 )
 
 # After max age the provider gets this long to bring a canceled batch to its end, and is looked at this often.

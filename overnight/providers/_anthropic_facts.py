@@ -1,7 +1,8 @@
 """What Anthropic's batch lines look like, in both directions: facts and pure functions, no connection."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import from_json
@@ -20,7 +21,16 @@ from overnight.providers._values import (
     count,
     read_line,
 )
-from overnight.providers.base import EntryLine, Limits, MalformedLineError, Prompt, Response, ResultLine, ToolCall
+from overnight.providers.base import (
+    EntryLine,
+    ForeignLineError,
+    Limits,
+    MalformedLineError,
+    Prompt,
+    Response,
+    ResultLine,
+    ToolCall,
+)
 
 MESSAGES = "/v1/messages"
 DEFAULT_MAX_TOKENS = 4096
@@ -63,11 +73,14 @@ def own_id(value: Any, token: str) -> str:
     """The custom id in an id from the wire.
 
     Raises:
-        MalformedLineError: the id does not end in our token, so its entry is not ours.
+        ForeignLineError: the id does not end in our token, so its entry is not ours.
+        MalformedLineError: it is no id.
     """
-    custom_id = value.removesuffix(f"-{token}") if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        raise MalformedLineError("The line has no custom id.")
+    custom_id = value.removesuffix(f"-{token}")
     if custom_id == value or not CUSTOM_ID.fullmatch(custom_id):
-        raise MalformedLineError("The line has no custom id of this submission.")
+        raise ForeignLineError(clean(value, 100))
     return custom_id
 
 
@@ -83,6 +96,7 @@ class AnthropicFacts:
     name = "anthropic"
     limits = Limits(max_entries=100_000, max_bytes=256_000_000, custom_id_pattern=CUSTOM_ID.pattern)
     endpoints: Sequence[str] = (MESSAGES,)
+    queue_full_codes: Collection[str] = frozenset()  # a full queue answers the create with a 429
     frame_bytes = len(BEFORE + wire_id("", "x" * TOKEN_LENGTH) + BETWEEN + AFTER + ",")
 
     def supports_batch(self, model: str) -> bool:
@@ -118,7 +132,9 @@ class AnthropicFacts:
             value = read_line(line)
         except UnreadableLineError as error:
             custom_id = own_id(error.salvaged.get("custom_id"), token)
-            return _errored(custom_id, "unreadable_line", f"The line cannot be read: {error}.")
+            message = as_object(as_object(error.salvaged.get("result")).get("message"))
+            unreadable = _errored(custom_id, "unreadable_line", f"The line cannot be read: {error}.")
+            return replace(unreadable, usage=_usage(as_object(message.get("usage"))))  # it was paid for all the same
         return _result(own_id(value.get("custom_id"), token), as_object(value.get("result")))
 
     def read_response(self, line: bytes, *, endpoint: str) -> Response:  # noqa: ARG002 - there is one

@@ -9,13 +9,15 @@ what happened                               a read, an upload  a create
 ==========================================  =================  ====================================================
 no connection, nothing sent                 transient          transient
 no answer, or one that cannot be read       transient          ambiguous
-408, 409, 500, 502, 504 and other 5xx       transient          ambiguous
-425, 429, 503, 529                          transient          transient: these are refusals
+408, 409 and every 5xx                      transient          ambiguous
+425, 429                                    transient          transient: these are refusals
 429 with a code that waiting does not mend  permanent          permanent
 all others                                  permanent          permanent
 ==========================================  =================  ====================================================
 
-Uploads stand with the reads: a file that was uploaded twice costs nothing.
+Uploads stand with the reads: a file that was uploaded twice costs nothing. 503 and 529 mean a refusal when the
+provider says them, but proxies answer 503 as well when they lose a connection over which the request had gone; to look
+before creating again costs two minutes, to be wrong costs a batch.
 """
 
 import json
@@ -37,7 +39,7 @@ from overnight.errors import (
     ProviderError,
     TransientProviderError,
 )
-from overnight.providers._jsonl import LineSplitter
+from overnight.providers._jsonl import BOM, LineSplitter
 from overnight.providers.base import LineBlock, ResultPosition
 
 CONNECT_TIMEOUT = 15.0
@@ -56,10 +58,11 @@ SEND_TIMEOUTS = httpx.Timeout(connect=CONNECT_TIMEOUT, read=CREATE_READ_TIMEOUT,
 
 MAX_MESSAGE = 500
 MAX_BODY_QUOTE = 120
+MAX_ERROR_BODY = 64 * 1024
 MAX_RETRY_AFTER = timedelta(days=1)
 DOWNLOAD_CHUNK = 256 * 1024
 
-REFUSED_FOR_NOW = frozenset({425, 429, 503, 529})
+REFUSED_FOR_NOW = frozenset({425, 429})
 FATE_UNKNOWN = frozenset({408, 409})
 NOTHING_WAS_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol)
@@ -113,11 +116,16 @@ class _Call:
     body: Body | None = None
 
 
-def json_body(value: Mapping[str, Any]) -> Body:
-    """A small body that is in memory anyway."""
+def json_body(value: Mapping[str, Any], *, before: AsyncIterator[object] | None = None) -> Body:
+    """A small body that is in memory anyway. `before` is run through when the connection is there and the body is
+    about to leave; an error that it raises keeps the body from leaving.
+    """
     raw = json.dumps(value, separators=(",", ":")).encode()
 
     async def once() -> AsyncIterator[bytes]:
+        if before is not None:
+            async for _ in before:
+                pass
         yield raw
 
     return Body(chunks=once(), length=len(raw), content_type="application/json")
@@ -220,9 +228,12 @@ class Api:
         The server is read from the beginning: not every one honours Range, and the bytes that are skipped cost little
         beside those that were stored already.
         """
-        splitter = LineSplitter(position)
+        splitter, is_first = LineSplitter(position), True
         async with self._download(operation, path) as chunks:
             async for chunk in chunks:
+                if is_first:
+                    self._check_content(operation, chunk)
+                    is_first = False
                 if block := splitter.feed(chunk):
                     yield block
         if splitter.missing:
@@ -252,6 +263,20 @@ class Api:
             raise self._refusal(operation, response, creates=False)
         if response.headers.get("content-type", "").startswith("text/html"):
             raise self._error(TransientProviderError, operation, "HTML instead of result lines", response=response)
+
+    def _check_content(self, operation: str, beginning: bytes) -> None:
+        """A proxy's page or an error that comes as a 200 must not pass for a result file without any result."""
+        text = beginning.removeprefix(BOM).lstrip()
+        if text.startswith(b"<"):
+            raise self._error(TransientProviderError, operation, "HTML instead of result lines")
+        if len(text) > MAX_ERROR_BODY or b'"custom_id"' in text:
+            return
+        try:
+            fault = self._dialect.read_fault(json.loads(text))
+        except (ValueError, RecursionError):
+            return
+        if fault.message:
+            raise self._error(TransientProviderError, operation, "an error instead of result lines", code=fault.code)
 
     def _check_whole(self, operation: str, response: httpx.Response) -> None:
         """HTTP/1.1 says when a body is cut; this says it for whatever else carries it. (Where a transport answers with

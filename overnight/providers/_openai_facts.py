@@ -4,7 +4,7 @@ import base64
 import logging
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -90,6 +90,8 @@ class OpenAIFacts:
     name = "openai"
     limits = Limits(max_entries=50_000, max_bytes=200_000_000, custom_id_pattern=CUSTOM_ID.pattern)
     endpoints: Sequence[str] = (RESPONSES, CHAT, EMBEDDINGS)
+    # Too many enqueued tokens: the batch is taken, and then fails while it is validated (providers' pages, 2026).
+    queue_full_codes: Collection[str] = frozenset({"token_limit_exceeded"})
     frame_bytes = max(len("".join(frame(endpoint))) for endpoint in (RESPONSES, CHAT, EMBEDDINGS))
 
     def supports_batch(self, model: str) -> bool:
@@ -116,8 +118,9 @@ class OpenAIFacts:
         try:
             value = read_line(line)
         except UnreadableLineError as error:
-            custom_id = _custom_id(error.salvaged)
-            return _errored(custom_id, "unreadable_line", f"The line cannot be read: {error}.", Usage())
+            body = as_object(as_object(error.salvaged.get("response")).get("body"))
+            usage = _usage(as_object(body.get("usage")))  # what cannot be read was paid for all the same
+            return _errored(_custom_id(error.salvaged), "unreadable_line", f"The line cannot be read: {error}.", usage)
         return _result(_custom_id(value), value)
 
     def read_response(self, line: bytes, *, endpoint: str) -> Response:

@@ -1,16 +1,18 @@
 """Anthropic: Message Batches. One call carries all entries, and nothing on the batch can say whose it is."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 
 from overnight.batches import BatchStatus, Progress
-from overnight.errors import MissingKeyError, ProviderError
+from overnight.errors import MissingKeyError, PermanentProviderError, ProviderError
 from overnight.providers._anthropic_facts import (
     AFTER,
     BEFORE,
@@ -50,6 +52,9 @@ PAGE = 100
 FINAL_CODES = frozenset({"enforced_spend_limit_reached"})
 """It comes with a 429 and without retry-after: a limit that somebody set."""
 
+LINES_OF_PROOF = 50
+GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+
 COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
 
 OVER_OR_BEING_CANCELED = frozenset({400, 409, 422})
@@ -83,6 +88,12 @@ class Anthropic(AnthropicFacts):
     async def upload(self, submission: Submission, lines: EntryLines) -> str | None:  # noqa: ARG002 - create carries all
         return None
 
+    async def uploads(self, batch_id: UUID, since: datetime) -> Sequence[str]:  # noqa: ARG002 - there are none
+        return ()
+
+    async def delete_upload(self, file_id: str) -> None:
+        raise NotImplementedError(f"Anthropic knows no uploaded input, and so no {file_id}.")
+
     async def newest(self) -> str | None:
         page = await self._list({"limit": 1})
         return str(page["data"][0]["id"]) if page["data"] else None
@@ -101,7 +112,8 @@ class Anthropic(AnthropicFacts):
             return None
         undecided = False
         async for batch in self._since(submission.started_at - CLOCK_SKEW, submission.marker):
-            if batch["id"] in claimed or _total(batch) != submission.entry_count:
+            # A batch that does not say how many entries it has could be ours.
+            if batch["id"] in claimed or _total(batch) not in (0, submission.entry_count):
                 continue
             ours = await self._is_ours(batch, submission.token)
             if ours:
@@ -128,16 +140,27 @@ class Anthropic(AnthropicFacts):
         return page | {"data": [item for item in page["data"] if isinstance(as_object(item).get("id"), str)]}
 
     async def _is_ours(self, batch: Mapping[str, Any], token: str) -> bool | None:
-        """By the first result line that has a custom id; None while there is none to be had."""
+        """By the custom ids of its first result lines; None while there are none to be had."""
         if batch.get("processing_status") != "ended":
             return None
-        position = ResultPosition(source="results")
-        async with aclosing(self._api.lines("look for our batch", _path(batch["id"]) + "/results", position)) as blocks:
+        try:
+            verdicts = [_carries(line, token) async for line in self._first_lines(batch["id"])]
+        except PermanentProviderError as error:
+            if error.status not in GONE:
+                raise
+            return None
+        # One line of ours proves it: a provider that mixes up lines may have put a stranger's in front.
+        return True if True in verdicts else (False if False in verdicts else None)
+
+    async def _first_lines(self, batch_id: str) -> AsyncGenerator[bytes, None]:
+        position, left = ResultPosition(source="results"), LINES_OF_PROOF
+        async with aclosing(self._api.lines("look for our batch", _path(batch_id) + "/results", position)) as blocks:
             async for block in blocks:
-                for line in block.lines:
-                    if (ours := _carries(line, token)) is not None:
-                        return ours
-        return None
+                for line in block.lines[:left]:
+                    yield line
+                left -= len(block.lines)
+                if left <= 0:
+                    return
 
     async def fetch(self, provider_batch_id: str) -> ProviderReport:
         return _report(await self._api.read("fetch batch", "GET", _path(provider_batch_id), needs=BATCH))

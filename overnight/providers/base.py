@@ -58,6 +58,7 @@ class Submission:
     """One attempt to hand a batch to a provider; it outlives the process that makes it.
 
     Attributes:
+        number: 1, 2, ... within the batch.
         token: 8 characters of [a-z0-9], unguessable. It marks what is ours at the provider: in metadata where there
             is such a thing, else as a suffix of every custom id on the wire.
         request_bytes: bytes of all custom ids and requests together, without framing.
@@ -67,6 +68,7 @@ class Submission:
     """
 
     batch_id: UUID
+    number: int = 1
     token: str
     model: str
     endpoint: str
@@ -137,6 +139,14 @@ class MalformedLineError(ValueError):
     """A result line that names no entry of ours: not JSON, not an object, or without a usable custom id."""
 
 
+class ForeignLineError(MalformedLineError):
+    """A result line that is in order, for an entry that is not of this submission."""
+
+    def __init__(self, custom_id: str | None) -> None:
+        super().__init__("The line has no custom id of this submission.")
+        self.custom_id = custom_id
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultLine:
     """What one result line says about its entry, before any Task has seen the response."""
@@ -187,6 +197,8 @@ class ProviderFacts(Protocol):
     """The endpoints that a batch can address; the first is the default."""
     frame_bytes: int
     """The most bytes that framing adds to one entry, line end included."""
+    queue_full_codes: Collection[str]
+    """Failure codes that mean: nothing ran, there was no room for the batch, submit it again later."""
 
     def supports_batch(self, model: str) -> bool:
         """Whether the provider takes this model in a batch."""
@@ -237,12 +249,24 @@ class Provider(ProviderFacts, Protocol):
         """Upload the input and return the provider's file id, or None where `create` carries the entries itself."""
         ...
 
+    async def uploads(self, batch_id: UUID, since: datetime) -> Sequence[str]:
+        """The files of ours for this batch that are at the provider, made after a moment."""
+        ...
+
+    async def delete_upload(self, file_id: str) -> None:
+        """Delete an uploaded file; one that is gone already is no error."""
+        ...
+
     async def newest(self) -> str | None:
         """The marker to keep before the first create; None where batches can be tagged, or where there are none."""
         ...
 
     async def create(self, submission: Submission, lines: EntryLines) -> ProviderReport:
-        """Create the provider batch: the call that costs money. It is sent once, whatever the answer."""
+        """Create the provider batch: the call that costs money. It is sent once, whatever the answer.
+
+        `lines` are run through to their end before the request is whole, also by adapters that uploaded them before:
+        an error at their end means that this create must not happen any more.
+        """
         ...
 
     async def find(self, submission: Submission, *, claimed: Collection[str] = ()) -> ProviderReport | Undecided | None:

@@ -2,10 +2,12 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 
@@ -24,6 +26,7 @@ FILES_AWAITED = timedelta(hours=1)
 """How long after its end a batch may be without the ids of files that its counts speak of. Seen: seconds."""
 
 PAGE = 100
+FILES_PAGE = 1_000
 BATCH = {"id": str, "status": str}
 
 ENDS = ("completed_at", "cancelled_at", "expired_at", "failed_at")
@@ -81,40 +84,59 @@ class OpenAI(OpenAIFacts):
         answer = await self._api.upload("upload", "/files", body=_input_file(submission, lines), needs={"id": str})
         return str(answer["id"])
 
+    async def uploads(self, batch_id: UUID, since: datetime) -> Sequence[str]:
+        """By the names that `upload` gives them."""
+        prefix = f"overnight-{batch_id}-"
+        params = {"purpose": "batch", "order": "desc", "limit": FILES_PAGE}
+        files = self._newest_first("list files", "/files", params, until=since - CLOCK_SKEW)
+        return [file["id"] async for file in files if as_text(file.get("filename")).startswith(prefix)]
+
+    async def delete_upload(self, file_id: str) -> None:
+        try:
+            await self._api.read("delete file", "DELETE", f"/files/{quote(file_id, safe='')}", needs={})
+        except ProviderError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+
     async def newest(self) -> str | None:
         return None
 
-    async def create(self, submission: Submission, lines: EntryLines) -> ProviderReport:  # noqa: ARG002 - uploaded before
+    async def create(self, submission: Submission, lines: EntryLines) -> ProviderReport:
         wish = {
             "input_file_id": submission.file_id,
             "endpoint": submission.endpoint,
             "completion_window": "24h",
             "metadata": {"overnight_batch": str(submission.batch_id), "overnight_submission": submission.token},
         }
-        return _report(await self._api.create("create batch", "/batches", body=json_body(wish), needs=BATCH))
+        body = json_body(wish, before=lines())
+        return _report(await self._api.create("create batch", "/batches", body=body, needs=BATCH))
 
     async def find(self, submission: Submission, *, claimed: Collection[str] = ()) -> ProviderReport | None:
         """Our batch by its tag. There is no idempotency key and no filter, only a list with the newest first."""
         if submission.started_at is None:
             return None
-        async for batch in self._since(submission.started_at - CLOCK_SKEW):
+        since = submission.started_at - CLOCK_SKEW
+        async for batch in self._newest_first("list batches", "/batches", {"limit": PAGE}, until=since):
             if batch["id"] not in claimed and _is_ours(batch, submission):
                 return _report(batch)
         return None
 
-    async def _since(self, moment: datetime) -> AsyncGenerator[dict[str, Any], None]:
+    async def _newest_first(
+        self, operation: str, path: str, params: Mapping[str, Any], *, until: datetime
+    ) -> AsyncGenerator[dict[str, Any], None]:
         after: str | None = None
         while True:
-            params = {"limit": PAGE} | ({"after": after} if after else {})
-            page = await self._api.read("list batches", "GET", "/batches", needs={"data": list}, params=params)
-            batches = [item for item in page["data"] if isinstance(as_object(item).get("id"), str)]
-            for batch in batches:
-                if _created_before(batch, moment):
+            page = await self._api.read(
+                operation, "GET", path, needs={"data": list}, params={**params, **({"after": after} if after else {})}
+            )
+            items = [item for item in page["data"] if isinstance(as_object(item).get("id"), str)]
+            for item in items:
+                if _created_before(item, until):
                     return
-                yield batch
-            if not page.get("has_more") or not batches or batches[-1]["id"] == after:
+                yield item
+            if not page.get("has_more") or not items or items[-1]["id"] == after:
                 return
-            after = batches[-1]["id"]
+            after = items[-1]["id"]
 
     async def fetch(self, provider_batch_id: str) -> ProviderReport:
         return _report(await self._api.read("fetch batch", "GET", _path(provider_batch_id), needs=BATCH))
@@ -231,12 +253,14 @@ def _result_files(report: ProviderReport) -> dict[str, str]:
     A batch that is over can be without its file ids for a moment, and its counts tell: completed entries are in the
     output file, failed ones in the error file (some compatible servers put them into the output file). So long as a
     file is awaited, the batch has to be fetched again; an hour after the end it will not come any more, and what there
-    is has to do. A batch that failed its checks, or whose counts are all zero, has no files and never will.
+    is has to do. One that completed has a file, even where its counts do not say so yet; one that failed its checks, or
+    was canceled or expired with all counts at zero, has none and never will.
     """
     named = {source: as_text(report.details.get(f"{source}_file_id")) for source in ("output", "error")}
     files = {source: file for source, file in named.items() if file}
     completed = report.progress.done - report.progress.failed
-    missing = (completed > 0 and "output" not in files) or (report.progress.done > 0 and not files)
+    answered = report.progress.done > 0 or report.status is BatchStatus.ENDED
+    missing = (completed > 0 and "output" not in files) or (answered and not files)
     if missing and report.status is not BatchStatus.FAILED and _may_still_come(report):
         counts = f"{completed} completed and {report.progress.failed} failed entries"
         raise TransientProviderError(

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import anyio
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from overnight.simulator.engine import Simulator
@@ -177,7 +177,7 @@ def _after_work(effect: Any) -> bool:
 
 def scripted_response(provider: Provider, effect: StatusEffect | HtmlEffect, request_id: str) -> Response:
     if isinstance(effect, HtmlEffect):
-        return HTMLResponse(effect.body, status_code=effect.status)
+        return Response(effect.body, status_code=effect.status, media_type=effect.content_type)
     body = effect.body
     if body is None:
         error = ApiError("A scripted fault answered this request.", status=effect.status)

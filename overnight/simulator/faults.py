@@ -59,6 +59,8 @@ class HtmlEffect(Spec):
 
     kind: Literal["html"] = "html"
     status: int = Field(default=502, ge=200, le=599)
+    content_type: str = "text/html"
+    """Some proxies do not even say that it is a page."""
     body: str = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 

@@ -1,14 +1,12 @@
-"""Rows of `batches` and `submissions`: what is known of a batch, and every change of its state.
+"""Rows of `batches`: what is known of a batch, and every change of its state.
 
 Each method is one transaction. Changes of state are compare-and-set in SQL, so that it does not matter how many
 workers, retries or zombies try: the first one wins and the others learn what it decided.
 """
 
-import logging
-import secrets
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,18 +14,14 @@ from sqlalchemy import Row, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from overnight.batches import TERMINAL, Batch, BatchStatus, Cost, Outcome, Progress, Usage
+from overnight.batches import TERMINAL, Batch, BatchStatus, Cost, OnAmbiguousSubmit, Outcome, Progress, Usage
 from overnight.errors import BatchClosedError, CancelRefusedError, EmptyBatchError, UnknownBatchError
-from overnight.providers.base import ProviderReport, Submission
+from overnight.providers.base import ProviderReport
 from overnight.schedule import PollSchedule
-from overnight.storage.tables import batches, submissions
-
-logger = logging.getLogger(__name__)
+from overnight.storage.tables import batches
 
 MAX_AGE_EXCEEDED = "max_age_exceeded"
 """The failure code of a batch that was waited for too long."""
-
-_TOKEN_ALPHABET = string.ascii_lowercase + string.digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +36,7 @@ class NewBatch:
     handler_task_queue: str | None
     metadata: Mapping[str, Any]
     schedule: PollSchedule
+    on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
 
 
 def usage_of(row: Row[Any]) -> Usage:
@@ -67,6 +62,7 @@ def batch_of(row: Row[Any]) -> Batch:
         handler_task_queue=row.handler_task_queue,
         metadata=row.metadata,
         schedule=PollSchedule(waits=tuple(row.poll_waits), max_age=row.max_age),
+        on_ambiguous_submit=OnAmbiguousSubmit(row.on_ambiguous_submit),
         created_at=row.created_at,
         sealed_at=row.sealed_at,
         submitted_at=row.submitted_at,
@@ -115,6 +111,7 @@ async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
         metadata=dict(new.metadata),
         poll_waits=list(new.schedule.waits),
         max_age=new.schedule.max_age,
+        on_ambiguous_submit=new.on_ambiguous_submit.value,
     )
     # Waits for a transaction that inserts the same id, and learns how it ended.
     statement = statement.on_conflict_do_nothing(index_elements=["id"])
@@ -135,8 +132,30 @@ async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     return batch_of(row)
 
 
+async def write_report(connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> None:
+    """Write what the provider said, in the caller's transaction, unless the batch is terminal already."""
+    batch = await lock_batch(connection, batch_id)
+    if batch.status.is_terminal:
+        return
+    status, code, reason = _settled(batch, report)
+    await connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id)
+        .values(
+            status=status.value,
+            provider_details=dict(report.details),
+            progress_total=report.progress.total,
+            progress_done=report.progress.done,
+            progress_failed=report.progress.failed,
+            failure_code=code,
+            failure_reason=reason,
+            ended_at=func.now() if status.is_terminal else None,
+        )
+    )
+
+
 class BatchStore:
-    """Batches and their submissions."""
+    """Batches."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -195,110 +214,11 @@ class BatchStore:
             await connection.execute(update(batches).where(batches.c.id == batch_id).values(workflow_id=workflow_id))
             return await lock_batch(connection, batch_id)
 
-    async def submission(self, batch_id: UUID) -> Submission:
-        """The batch's open submission, which is made when there is none."""
-        async with self._engine.begin() as connection:
-            batch = await lock_batch(connection, batch_id)
-            row = await self._open_submission(connection, batch_id)
-            if row is None:
-                await self._insert_submission(connection, batch_id)
-                row = await self._open_submission(connection, batch_id)
-            assert row is not None
-            return Submission(
-                batch_id=batch_id,
-                token=row.token,
-                model=batch.model,
-                endpoint=batch.endpoint,
-                entry_count=batch.entry_count,
-                request_bytes=batch.request_bytes,
-                file_id=row.file_id,
-                marker=row.marker,
-                started_at=row.started_at,
-            )
-
-    async def _open_submission(self, connection: AsyncConnection, batch_id: UUID) -> Row[Any] | None:
-        query = select(submissions).where(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
-        return (await connection.execute(query)).one_or_none()
-
-    async def _insert_submission(self, connection: AsyncConnection, batch_id: UUID) -> None:
-        number = select(func.coalesce(func.max(submissions.c.number), 0) + 1).where(submissions.c.batch_id == batch_id)
-        token = "".join(secrets.choice(_TOKEN_ALPHABET) for _ in range(8))
-        values = {"batch_id": batch_id, "number": number.scalar_subquery(), "token": token}
-        await connection.execute(insert(submissions).values(values))
-
-    async def _change_submission(self, batch_id: UUID, **values: object) -> None:
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                update(submissions)
-                .where(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
-                .values(**values)
-            )
-
-    async def record_upload(self, batch_id: UUID, file_id: str) -> None:
-        """The input is at the provider; it is never uploaded again for this submission."""
-        await self._change_submission(batch_id, file_id=file_id)
-
-    async def record_intent(self, batch_id: UUID, marker: str | None) -> None:
-        """From now on a provider batch may exist, whatever we hear.
-
-        The marker is that of the first of several creates whose answers were lost: a later one could be the very batch
-        that is looked for.
-        """
-        first = case((submissions.c.started_at.is_(None), marker), else_=submissions.c.marker)
-        await self._change_submission(batch_id, started_at=func.now(), marker=first)
-
-    async def withdraw_intent(self, batch_id: UUID) -> None:
-        """The provider refused: no batch exists, and the next create needs no search."""
-        await self._change_submission(batch_id, started_at=None)
-
-    async def record_acceptance(self, batch_id: UUID, report: ProviderReport) -> Batch:
-        """The provider has the batch, under this id. Of two ids the first stays: the returned batch says which."""
-        async with self._engine.begin() as connection:
-            batch = await lock_batch(connection, batch_id)
-            if batch.provider_batch_id not in {None, report.provider_batch_id}:
-                logger.error("batch %s: is %s, not %s", batch_id, batch.provider_batch_id, report.provider_batch_id)
-                return batch
-            await connection.execute(
-                update(submissions)
-                .where(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
-                .values(accepted_at=func.now(), provider_batch_id=report.provider_batch_id)
-            )
-            await connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id)
-                .values(
-                    provider_batch_id=report.provider_batch_id,
-                    submitted_at=func.coalesce(batches.c.submitted_at, func.now()),
-                )
-            )
-            await self._record_report(connection, batch_id, report)
-            return await lock_batch(connection, batch_id)
-
     async def record_report(self, batch_id: UUID, report: ProviderReport) -> Batch:
         """Write what the provider said, unless the batch is terminal already, and return what holds now."""
         async with self._engine.begin() as connection:
-            await self._record_report(connection, batch_id, report)
+            await write_report(connection, batch_id, report)
             return await lock_batch(connection, batch_id)
-
-    async def _record_report(self, connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> None:
-        batch = await lock_batch(connection, batch_id)
-        if batch.status.is_terminal:
-            return
-        status, code, reason = _settled(batch, report)
-        await connection.execute(
-            update(batches)
-            .where(batches.c.id == batch_id)
-            .values(
-                status=status.value,
-                provider_details=dict(report.details),
-                progress_total=report.progress.total,
-                progress_done=report.progress.done,
-                progress_failed=report.progress.failed,
-                failure_code=code,
-                failure_reason=reason,
-                ended_at=func.now() if status.is_terminal else None,
-            )
-        )
 
     async def give_up(self, batch_id: UUID, reason: str) -> Batch:
         """Max age has passed; note that the batch has failed, while the provider may still bring it to an end."""
@@ -320,21 +240,46 @@ class BatchStore:
             )
             return await lock_batch(connection, batch_id)
 
+    async def note_trouble(self, batch_id: UUID, code: str, *, urgent: bool) -> bool:
+        """A step failed. Says whether that is news: the first failure since things went well, or, where somebody must
+        act, of this code. What heals by itself fails in many ways in turn, and is told once.
+        """
+        news = batches.c.trouble_code.is_distinct_from(code) if urgent else batches.c.trouble_code.is_(None)
+        async with self._engine.begin() as connection:
+            changed = await connection.execute(
+                update(batches)
+                .where(batches.c.id == batch_id, news)
+                .values(trouble_code=code, trouble_since=func.coalesce(batches.c.trouble_since, func.now()))
+            )
+        return changed.rowcount == 1
+
+    async def clear_trouble(self, batch_id: UUID) -> tuple[str, datetime] | None:
+        """A step succeeded. Says what the trouble was, and since when, if there was any."""
+        before = select(batches.c.trouble_code, batches.c.trouble_since).where(
+            batches.c.id == batch_id, batches.c.trouble_code.is_not(None)
+        )
+        async with self._engine.begin() as connection:
+            row = (await connection.execute(before.with_for_update(key_share=True))).one_or_none()
+            if row is None:
+                return None
+            values = {"trouble_code": None, "trouble_since": None}
+            await connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
+        return row.trouble_code, row.trouble_since
+
+    async def unfinished(self) -> list[Batch]:
+        """Batches that were submitted and whose handler has not run: each should have a running workflow."""
+        query = (
+            select(batches)
+            .where(batches.c.sealed_at.is_not(None), batches.c.handler_dispatched_at.is_(None))
+            .order_by(batches.c.created_at)
+        )
+        async with self._engine.connect() as connection:
+            return [batch_of(row) for row in await connection.execute(query)]
+
     async def record_error(self, batch_id: UUID, text: str | None) -> None:
         """Keep the full text of a step's failure, which may quote prompts and so can go nowhere else."""
         async with self._engine.begin() as connection:
             await connection.execute(update(batches).where(batches.c.id == batch_id).values(last_error=text))
-
-    async def claimed(self, provider: str) -> set[str]:
-        """Provider batches that belong to a batch of ours already, newest first, as far back as adoption may look."""
-        query = (
-            select(batches.c.provider_batch_id)
-            .where(batches.c.provider == provider, batches.c.provider_batch_id.is_not(None))
-            .order_by(batches.c.created_at.desc())
-            .limit(10_000)
-        )
-        async with self._engine.connect() as connection:
-            return set((await connection.execute(query)).scalars())
 
     async def request_cancel(self, batch_id: UUID) -> Batch:
         """Note that somebody wants the batch canceled. Carrying it out is the workflow's.

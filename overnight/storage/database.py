@@ -28,7 +28,7 @@ VERSION_TABLE = "schema_version"
 _MIGRATION_LOCK = 0x6F7665726E696774
 
 
-def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
+def create_engine(url: str, *, pool_size: int = 35) -> AsyncEngine:
     """An engine whose sessions speak UTC and name themselves in `pg_stat_activity`.
 
     Raises:

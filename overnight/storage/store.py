@@ -11,6 +11,7 @@ from overnight.storage.dispatches import DispatchStore
 from overnight.storage.entries import EntryStore
 from overnight.storage.outputs import OutputStore
 from overnight.storage.results import ResultStore
+from overnight.storage.submissions import SubmissionStore
 
 
 class Store:
@@ -19,6 +20,7 @@ class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.batches = BatchStore(engine)
+        self.submissions = SubmissionStore(engine)
         self.entries = EntryStore(engine)
         self.results = ResultStore(engine)
         self.outputs = OutputStore(engine)

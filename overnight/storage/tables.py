@@ -4,6 +4,8 @@
 and (but for an `invalid` verdict on a result) never updated: inserting is several times cheaper than rewriting rows.
 """
 
+from enum import StrEnum
+
 from sqlalchemy import (
     ARRAY,
     JSON,
@@ -29,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from overnight.batches import BatchStatus, Outcome
+from overnight.batches import BatchStatus, OnAmbiguousSubmit, Outcome
 
 SCHEMA = "overnight"
 
@@ -45,7 +47,7 @@ metadata = MetaData(
 )
 
 
-def _one_of(column: str, words: type[BatchStatus] | type[Outcome]) -> CheckConstraint:
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
     """A check rather than a Postgres enum: a new word is then one cheap migration."""
     return CheckConstraint(f"{column} in ({', '.join(repr(word.value) for word in words)})", name=column)
 
@@ -76,6 +78,7 @@ batches = Table(
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("poll_waits", ARRAY(Interval), nullable=False),
     Column("max_age", Interval, nullable=False),
+    Column("on_ambiguous_submit", Text, nullable=False, server_default=text("'wait'")),
     Column("entry_count", Integer, nullable=False, server_default=text("0")),
     Column("request_bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("workflow_id", Text, comment="the one workflow that may run this batch"),
@@ -95,6 +98,8 @@ batches = Table(
     Column("failure_code", Text),
     Column("failure_reason", Text),
     Column("last_error", Text, comment="a step's newest failure, in full: it may quote entries, so it stays here"),
+    Column("trouble_code", Text, comment="what keeps a step from succeeding, while something does"),
+    _instant("trouble_since"),
     Column("ingest_source", Text, nullable=False, server_default=text("''")),
     Column("ingest_offset", BigInteger, nullable=False, server_default=text("0")),
     Column("hydrate_position", Integer, nullable=False, server_default=text("0")),
@@ -104,6 +109,7 @@ batches = Table(
     Column("list_cost", Numeric, comment="US dollars that the same tokens cost without batching"),
     Column("price_version", Text, comment="which price table the costs come from"),
     _one_of("status", BatchStatus),
+    _one_of("on_ambiguous_submit", OnAmbiguousSubmit),
     CheckConstraint(
         "(status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)", name="terminal_has_end"
     ),
@@ -127,8 +133,10 @@ submissions = Table(
     Column("marker", Text, comment="the newest batch at the provider before the first create"),
     _instant("created_at", default=True),
     _instant("started_at"),
+    _instant("doubted_at"),
     _instant("accepted_at"),
     _instant("abandoned_at"),
+    _instant("resolved_at"),
     Column("provider_batch_id", Text),
     PrimaryKeyConstraint("batch_id", "number"),
 )

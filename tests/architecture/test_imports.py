@@ -19,7 +19,9 @@ _PLANTED = {
         ("overnight/schedule.py", "import activities.reports"),
     ],
     "Nobody imports the composition root": [("overnight/client.py", "import worker")],
-    "HTTP is the providers' business": [("overnight/client.py", "import httpx")],
+    "HTTP is the business of providers, and of notifiers (docs/decisions/0011)": [
+        ("overnight/client.py", "import httpx")
+    ],
     "SQL is the storage's business": [("overnight/intake.py", "from psycopg.errors import UniqueViolation")],
     "Temporal stays at the edges: no Task, handler, provider or table needs it": [
         ("overnight/tasks.py", "from temporalio import activity")

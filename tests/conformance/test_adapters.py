@@ -151,7 +151,11 @@ async def test_a_lost_answer_to_a_create_is_in_doubt_and_the_batch_is_found(job:
     assert job.bench.batches_at(job.adapter.name) == 1
 
 
-@pytest.mark.parametrize("effect", [{"kind": "status_after_accept", "status": 500}, {"kind": "cut"}])
+@pytest.mark.parametrize(
+    "effect",
+    [{"kind": "cut"}, *({"kind": "status_after_accept", "status": status} for status in (500, 503, 529))],
+    ids=str,
+)
 async def test_every_bad_answer_after_the_create_is_in_doubt(job: Job, effect: dict[str, Any]) -> None:
     job.bench.fault(effect, operation="batches.create", times=1)
     with pytest.raises(AmbiguousProviderError):
@@ -177,9 +181,22 @@ async def test_a_batch_of_the_same_size_by_somebody_else_is_not_taken(job: Job) 
     assert await job.adapter.find(job.submission) is None
 
 
-@pytest.mark.parametrize("status", [429, 503, 529])
-async def test_a_create_that_is_refused_for_now_is_not_in_doubt(job: Job, status: int) -> None:
-    job.bench.fault({"kind": "status", "status": status, "retry_after": 7}, operation="batches.create", times=1)
+async def test_a_create_that_is_given_up_before_its_last_bytes_makes_no_batch(job: Job) -> None:
+    class GivenUpError(Exception):
+        pass
+
+    async def pages() -> AsyncIterator[Sequence[EntryLine]]:
+        yield job.entries
+        raise GivenUpError
+
+    file_id = await job.adapter.upload(job.submission, job.lines)
+    with pytest.raises(GivenUpError):
+        await job.adapter.create(replace(job.submission, file_id=file_id), pages)
+    assert job.bench.batches_at(job.adapter.name) == 0
+
+
+async def test_a_create_that_is_refused_for_now_is_not_in_doubt(job: Job) -> None:
+    job.bench.fault({"kind": "status", "status": 429, "retry_after": 7}, operation="batches.create", times=1)
     with pytest.raises(TransientProviderError) as caught:
         await job.create()
     assert caught.value.retry_after is not None

@@ -72,9 +72,9 @@ async def accepted(store: Store, count: int = 3, **more: Any) -> UUID:
     """A batch that the provider has."""
     batch_id = await filled(store, count, **more)
     await store.batches.claim(batch_id, f"batch-{batch_id}")
-    await store.batches.submission(batch_id)
-    await store.batches.record_intent(batch_id, None)
-    await store.batches.record_acceptance(batch_id, report(provider_batch_id=f"provider-{batch_id}"))
+    await store.submissions.current(batch_id)
+    await store.submissions.record_intent(batch_id, None)
+    await store.submissions.accept(batch_id, report(provider_batch_id=f"provider-{batch_id}"))
     return batch_id
 
 

@@ -36,7 +36,7 @@ async def test_the_newest_batches_come_first(store: Store) -> None:
 
 async def test_an_unknown_batch_is_named(store: Store) -> None:
     batch_id = new_batch_id()
-    for ask in (store.batches.get, store.batches.seal, store.batches.request_cancel, store.batches.submission):
+    for ask in (store.batches.get, store.batches.seal, store.batches.request_cancel, store.submissions.current):
         with pytest.raises(UnknownBatchError, match=str(batch_id)):
             await ask(batch_id)
 
@@ -76,7 +76,7 @@ async def test_a_batch_belongs_to_the_workflow_that_claims_it_first(store: Store
 
 async def test_a_batch_has_one_open_submission_however_many_ask(store: Store, engine: AsyncEngine) -> None:
     batch_id = await filled(store)
-    found = await asyncio.gather(*(store.batches.submission(batch_id) for _ in range(8)))
+    found = await asyncio.gather(*(store.submissions.current(batch_id) for _ in range(8)))
     assert len({submission.token for submission in found}) == 1
     assert (found[0].entry_count, found[0].file_id, found[0].started_at) == (3, None, None)
     assert len(found[0].token) == 8
@@ -87,24 +87,24 @@ async def test_a_batch_has_one_open_submission_however_many_ask(store: Store, en
 
 
 async def test_two_batches_have_two_tokens(store: Store) -> None:
-    tokens = {(await store.batches.submission(await filled(store))).token for _ in range(5)}
+    tokens = {(await store.submissions.current(await filled(store))).token for _ in range(5)}
     assert len(tokens) == 5
 
 
 async def test_an_upload_is_remembered(store: Store) -> None:
     batch_id = await filled(store)
-    await store.batches.submission(batch_id)
-    await store.batches.record_upload(batch_id, "file-1")
-    assert (await store.batches.submission(batch_id)).file_id == "file-1"
+    await store.submissions.current(batch_id)
+    await store.submissions.record_upload(batch_id, "file-1")
+    assert (await store.submissions.current(batch_id)).file_id == "file-1"
 
 
 async def test_an_intent_keeps_the_marker_of_the_first_create_and_the_time_of_the_last(store: Store) -> None:
     batch_id = await filled(store)
-    await store.batches.submission(batch_id)
-    await store.batches.record_intent(batch_id, None)
-    first = await store.batches.submission(batch_id)
-    await store.batches.record_intent(batch_id, "maybe-our-own")
-    second = await store.batches.submission(batch_id)
+    await store.submissions.current(batch_id)
+    await store.submissions.record_intent(batch_id, None)
+    first = await store.submissions.current(batch_id)
+    await store.submissions.record_intent(batch_id, "maybe-our-own")
+    second = await store.submissions.current(batch_id)
     assert (first.marker, second.marker) == (None, None)
     assert first.started_at is not None
     assert second.started_at is not None
@@ -113,50 +113,50 @@ async def test_an_intent_keeps_the_marker_of_the_first_create_and_the_time_of_th
 
 async def test_a_withdrawn_intent_needs_no_search_and_the_next_one_begins_anew(store: Store) -> None:
     batch_id = await filled(store)
-    await store.batches.submission(batch_id)
-    await store.batches.record_intent(batch_id, "old")
-    await store.batches.withdraw_intent(batch_id)
-    assert (await store.batches.submission(batch_id)).started_at is None
-    await store.batches.record_intent(batch_id, "new")
-    assert (await store.batches.submission(batch_id)).marker == "new"
+    await store.submissions.current(batch_id)
+    await store.submissions.record_intent(batch_id, "old")
+    await store.submissions.withdraw_intent(batch_id)
+    assert (await store.submissions.current(batch_id)).started_at is None
+    await store.submissions.record_intent(batch_id, "new")
+    assert (await store.submissions.current(batch_id)).marker == "new"
 
 
 async def test_an_acceptance_makes_the_batch_the_providers(store: Store, engine: AsyncEngine) -> None:
     batch_id = await filled(store)
-    await store.batches.submission(batch_id)
+    await store.submissions.current(batch_id)
     said = report(BatchStatus.SUBMITTED, details={"output_file_id": "f"}, progress=Progress(total=3, done=1, failed=1))
-    batch = await store.batches.record_acceptance(batch_id, said)
+    batch = await store.submissions.accept(batch_id, said)
     assert (batch.status, batch.provider_batch_id) == (BatchStatus.SUBMITTED, "provider-1")
     assert (batch.provider_details, batch.progress) == (said.details, said.progress)
     rows = await all_rows(engine, "select provider_batch_id, accepted_at is not null from overnight.submissions")
     assert rows == [("provider-1", True)]
-    again = await store.batches.record_acceptance(batch_id, report(BatchStatus.IN_PROGRESS))
+    again = await store.submissions.accept(batch_id, report(BatchStatus.IN_PROGRESS))
     assert (again.status, again.submitted_at) == (BatchStatus.IN_PROGRESS, batch.submitted_at)
 
 
 async def test_a_second_provider_batch_never_takes_the_place_of_the_first(store: Store, engine: AsyncEngine) -> None:
     batch_id = await filled(store)
-    await store.batches.submission(batch_id)
+    await store.submissions.current(batch_id)
     reports = [report(provider_batch_id=f"provider-{number}") for number in range(6)]
-    found = await asyncio.gather(*(store.batches.record_acceptance(batch_id, said) for said in reports))
+    found = await asyncio.gather(*(store.submissions.accept(batch_id, said) for said in reports))
     assert len({batch.provider_batch_id for batch in found}) == 1
     rows = await all_rows(
         engine, "select b.provider_batch_id = s.provider_batch_id from overnight.batches b, overnight.submissions s"
     )
     assert rows == [(True,)]
     ended = report(BatchStatus.ENDED, provider_batch_id="provider-other")
-    assert (await store.batches.record_acceptance(batch_id, ended)).status is BatchStatus.IN_PROGRESS
+    assert (await store.submissions.accept(batch_id, ended)).status is BatchStatus.IN_PROGRESS
 
 
 async def test_a_provider_batch_belongs_to_one_batch_of_ours(store: Store) -> None:
     one, two = await filled(store), await filled(store)
     elsewhere = await filled(store, provider="anthropic")
-    await store.batches.record_acceptance(one, report())
+    await store.submissions.accept(one, report())
     with pytest.raises(IntegrityError, match="batches_provider_provider_batch_id_key"):
-        await store.batches.record_acceptance(two, report())
+        await store.submissions.accept(two, report())
     assert (await store.batches.get(two)).provider_batch_id is None
-    await store.batches.record_acceptance(elsewhere, report())
-    assert await store.batches.claimed("openai") == {"provider-1"}
+    await store.submissions.accept(elsewhere, report())
+    assert await store.submissions.claimed("openai") == {"provider-1"}
 
 
 # The first terminal status wins.

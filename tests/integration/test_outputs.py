@@ -110,7 +110,7 @@ async def test_a_page_ends_in_time_wherever_the_bytes_are(store: Store, where: s
     batch = await store.batches.create(new_batch())
     entry = new_entry(fields=big if where == "fields" else "{}")
     await store.entries.add(batch.id, each([entry] * 7), ROOM)
-    await store.batches.record_acceptance(batch.id, report())
+    await store.submissions.accept(batch.id, report())
     lines = [result(number, line=big if where == "line" else "{}") for number in range(1, 8)]
     await store.results.write(batch.id, block(lines, to=10))
     verdicts = [Verdict(position=number, output=big if where == "output" else "0") for number in range(1, 8)]

@@ -16,7 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from overnight.batches import BatchStatus
-from overnight.contracts import CANCEL, POLL_NOW, PROGRESS, PollState, ProgressReport
+from overnight.contracts import CANCEL, POLL_NOW, PROGRESS, RETRY_HANDLER, SKIP_HANDLER, PollState, ProgressReport
 from tests.workflow.stage import Stage, says, transient
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -97,6 +97,25 @@ async def resumed(stage: Stage) -> WorkflowHandle:
     return await stage.start(resume=PollState(polls=700, waits=700))
 
 
+async def submitted_again(stage: Stage) -> WorkflowHandle:
+    full = says(BatchStatus.PENDING, resubmit=True, reason="too many enqueued tokens")
+    stage.polls = [full, full, says(BatchStatus.ENDED)]
+    return await stage.start()
+
+
+async def handler_retried_and_skipped(stage: Stage) -> WorkflowHandle:
+    stage.handler_failures = 3
+    stage.opened = {"provider_batch_id": "batch_1", "status": BatchStatus.ENDED}
+    with stage.environment.auto_time_skipping_disabled():
+        handle = await stage.start()
+        for order in (RETRY_HANDLER, SKIP_HANDLER):
+            runs = stage.names().count("dispatch_handler")
+            while [name for name, _ in stage.calls].count("dispatch_handler") <= runs:
+                await asyncio.sleep(0.01)
+            await handle.signal(order)
+    return handle
+
+
 SCRIPTS: list[Script] = [
     ended,
     ended_after_errors,
@@ -108,6 +127,8 @@ SCRIPTS: list[Script] = [
     too_old,
     polled_now,
     resumed,
+    submitted_again,
+    handler_retried_and_skipped,
 ]
 
 

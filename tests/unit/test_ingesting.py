@@ -190,4 +190,4 @@ def test_anthropics_lines_are_ours_by_their_token_only() -> None:
     ]
     made = sorter(facts=facts).sort(LineBlock(lines=lines, position=ResultPosition(offset=1)), ResultPosition())
     assert [(result.position, result.outcome) for result in made.results] == [(1, Outcome.CANCELED)]
-    assert [stray.kind for stray in made.strays] == ["malformed", "malformed", "duplicate", "unknown"]
+    assert [stray.kind for stray in made.strays] == ["unknown", "unknown", "duplicate", "unknown"]

@@ -19,7 +19,9 @@ from overnight.contracts import (
     BatchRef,
     BatchStart,
     BatchSummary,
+    CleanUpReport,
     DispatchReport,
+    DispatchRequest,
     ExpireRequest,
     HydrateReport,
     IngestReport,
@@ -51,6 +53,7 @@ class Stage:
     """Answers of `fetch_status` in turn; the last one repeats."""
     creates: list[Answer] = field(default_factory=list)
     cancels: list[Answer] = field(default_factory=list)
+    handler_failures: int = 0
     opened: dict[str, Any] = field(default_factory=dict)
     """What `open_batch` says differently from a fresh batch."""
     calls: list[tuple[str, datetime]] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Stage:
             self.ingest_results,
             self.hydrate_results,
             self.dispatch_handler,
+            self.clean_up,
         ]
         return Worker(
             self.environment.client,
@@ -166,11 +170,20 @@ class Stage:
         return HydrateReport(outcomes={Outcome.SUCCEEDED: 3})
 
     @activity.defn(name="dispatch_handler")
-    async def dispatch_handler(self, request: BatchRef) -> DispatchReport:
-        await self._note("dispatch_handler")
-        return DispatchReport(ran=True)
+    async def dispatch_handler(self, request: DispatchRequest) -> DispatchReport:
+        await self._note("skip_handler" if request.skip else "dispatch_handler")
+        if self.handler_failures and not request.skip:
+            self.handler_failures -= 1
+            raise ApplicationError("RuntimeError at handlers.py:1", type="RuntimeError")
+        return DispatchReport(ran=not request.skip)
+
+    @activity.defn(name="clean_up")
+    async def clean_up(self, request: BatchRef) -> CleanUpReport:
+        await self._note("clean_up")
+        return CleanUpReport()
 
     def _kept(self, report: PollReport) -> PollReport:
         """The database remembers when the batch was submitted; a report carries that along."""
         created: Iterable[datetime] = (at for name, at in self.calls if name == "create_provider_batch")
-        return report.model_copy(update={"submitted_at": max(created, default=None)})
+        submitted_at = None if report.resubmit else max(created, default=None)
+        return report.model_copy(update={"submitted_at": submitted_at})

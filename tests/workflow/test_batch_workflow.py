@@ -8,12 +8,13 @@ import pytest
 from temporalio.client import WorkflowHandle
 
 from overnight.batches import BatchStatus, Outcome
-from overnight.contracts import CANCEL, POLL_NOW, PROGRESS, PollState, ProgressReport
+from overnight.contracts import CANCEL, POLL_NOW, PROGRESS, RETRY_HANDLER, SKIP_HANDLER, PollState, ProgressReport
 from tests.workflow.stage import Stage, says, transient
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 RUNNING = says(BatchStatus.IN_PROGRESS, done=1, total=3)
-FINISH = ["ingest_results", "hydrate_results", "dispatch_handler"]
+FINISH = ["ingest_results", "hydrate_results", "dispatch_handler", "clean_up"]
+FULL = says(BatchStatus.PENDING, resubmit=True, reason="too many enqueued tokens")
 
 
 def minutes(times: list[timedelta]) -> list[float]:
@@ -43,7 +44,7 @@ async def test_every_terminal_status_is_ingested_hydrated_and_dispatched(stage: 
     summary = await stage.run()
 
     assert summary.status is status
-    assert stage.names()[-3:] == FINISH
+    assert stage.names()[-4:] == FINISH
 
 
 async def test_a_batch_that_is_refused_at_once_is_not_polled_and_still_dispatched(stage: Stage) -> None:
@@ -64,7 +65,7 @@ async def test_a_batch_that_never_ends_is_given_up_at_26_hours_and_closed_after_
     assert minutes(stage.times("expire_batch_finally")) == [26 * 60 + 15]
     assert summary.status is BatchStatus.FAILED
     assert summary.reason == "too old"
-    assert stage.names()[-3:] == FINISH
+    assert stage.names()[-4:] == FINISH
 
 
 async def test_a_provider_that_ends_the_batch_within_the_grace_is_heard(stage: Stage) -> None:
@@ -133,7 +134,7 @@ async def test_temporals_own_cancellation_means_what_the_signal_means(stage: Sta
     summary = await handle.result()
 
     assert summary.status is BatchStatus.CANCELED
-    assert stage.names()[-5:] == ["cancel_batch", "fetch_status", *FINISH]
+    assert stage.names()[-6:] == ["cancel_batch", "fetch_status", *FINISH]
 
 
 async def test_a_second_cancel_changes_nothing(stage: Stage) -> None:
@@ -256,3 +257,88 @@ async def test_user_code_runs_on_the_task_queue_that_the_batch_names(stage: Stag
         await asyncio.sleep(0.01)
     assert queues == {stage.queue, "somewhere-else"}
     await handle.terminate()
+
+
+async def test_a_full_queue_is_waited_out_and_the_batch_submitted_again(stage: Stage) -> None:
+    stage.polls = [FULL, FULL, says(BatchStatus.ENDED)]
+
+    summary = await stage.run()
+
+    assert summary.status is BatchStatus.ENDED
+    sent = ["upload_entries", "create_provider_batch", "fetch_status"]
+    assert stage.names() == ["open_batch", *sent, *sent, *sent, *FINISH]
+    # A poll after 1 minute, then waits of 1 and of 2 minutes for room.
+    assert minutes(stage.times("create_provider_batch", since="open_batch")) == [0, 2, 5]
+
+
+async def test_a_cancel_while_waiting_for_room_submits_nothing_more(stage: Stage) -> None:
+    stage.polls = [FULL]
+    stage.cancels = [says(BatchStatus.CANCELED)]
+    handle = await reach_first_wait(stage)
+    with stage.environment.auto_time_skipping_disabled():
+        await handle.signal(POLL_NOW)
+        while (await handle.query(PROGRESS, result_type=ProgressReport)).step != "wait for room at the provider":
+            await asyncio.sleep(0.01)
+        await handle.signal(CANCEL)
+    summary = await handle.result()
+
+    assert summary.status is BatchStatus.CANCELED
+    assert [name for name, _ in stage.calls].count("create_provider_batch") == 1
+
+
+async def test_a_batch_that_waits_for_room_does_not_grow_too_old(stage: Stage) -> None:
+    stage.polls = [FULL] * 60 + [says(BatchStatus.ENDED)]
+
+    summary = await stage.run()
+
+    assert summary.status is BatchStatus.ENDED
+    assert stage.times("create_provider_batch", since="open_batch")[-1] > 26 * HOUR
+    assert "expire_batch" not in stage.names()
+
+
+async def test_a_handler_that_raises_for_hours_is_run_until_it_succeeds(stage: Stage) -> None:
+    stage.handler_failures = 15
+
+    await stage.run()
+
+    assert stage.times("dispatch_handler", since="ingest_results")[-1] > 2 * HOUR
+    assert stage.names()[-1] == "clean_up"
+
+
+async def failing_handler(stage: Stage) -> WorkflowHandle:
+    stage.handler_failures = 2
+    stage.polls = [says(BatchStatus.ENDED)]
+    stage.opened = {"provider_batch_id": "batch_1", "status": BatchStatus.ENDED}
+    with stage.environment.auto_time_skipping_disabled():
+        handle = await stage.start()
+        await until(lambda: "dispatch_handler" in stage.names())
+    return handle
+
+
+async def test_retry_handler_runs_it_again_at_once(stage: Stage) -> None:
+    handle = await failing_handler(stage)
+    with stage.environment.auto_time_skipping_disabled():
+        await handle.signal(RETRY_HANDLER)
+        await until(lambda: [name for name, _ in stage.calls].count("dispatch_handler") == 2)
+        await handle.signal(RETRY_HANDLER)
+        await handle.result()
+
+    assert stage.times("dispatch_handler", since="ingest_results")[-1] < 5 * SECOND
+
+
+async def test_skip_handler_finishes_the_batch_without_it(stage: Stage) -> None:
+    handle = await failing_handler(stage)
+    with stage.environment.auto_time_skipping_disabled():
+        await handle.signal(SKIP_HANDLER)
+        await handle.result()
+
+    assert stage.names()[-3:] == ["dispatch_handler", "skip_handler", "clean_up"]
+
+
+async def test_a_handler_can_be_skipped_long_before_its_turn(stage: Stage) -> None:
+    handle = await reach_first_wait(stage)
+    await handle.signal(SKIP_HANDLER)
+    await handle.result()
+
+    assert "dispatch_handler" not in stage.names()
+    assert "skip_handler" in stage.names()

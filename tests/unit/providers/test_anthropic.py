@@ -17,6 +17,7 @@ from overnight.providers.base import (
     MalformedLineError,
     Message,
     Prompt,
+    ProviderReport,
     ResultLine,
     ResultPosition,
     Undecided,
@@ -183,8 +184,23 @@ async def test_results_with_our_token_prove_a_candidate(anthropic: Anthropic, fa
 async def test_results_with_another_token_rule_a_candidate_out(
     anthropic: Anthropic, fake: Any, submission: Any
 ) -> None:
-    fake.then(listed(batch(word="ended")), results("e-1-zzzzzzzz", f"e-2-{TOKEN}"))
+    fake.then(listed(batch(word="ended")), results("e-1-zzzzzzzz", "e-2-zzzzzzzz"))
     assert await anthropic.find(submission()) is None
+
+
+async def test_one_line_with_our_token_proves_a_candidate_whatever_stands_before_it(
+    anthropic: Anthropic, fake: Any, submission: Any
+) -> None:
+    fake.then(listed(batch(word="ended")), results("nobody-sent-this", f"e-2-{TOKEN}"))
+    assert isinstance(await anthropic.find(submission()), ProviderReport)
+
+
+async def test_a_candidate_whose_results_are_gone_decides_nothing(
+    anthropic: Anthropic, fake: Any, submission: Any
+) -> None:
+    gone = httpx.Response(404, json={"type": "error", "error": {"type": "not_found_error", "message": "gone"}})
+    fake.then(listed(batch(word="ended")), gone)
+    assert isinstance(await anthropic.find(submission()), Undecided)
 
 
 async def test_a_candidate_whose_results_say_nothing_decides_nothing(

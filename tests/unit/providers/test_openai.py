@@ -285,8 +285,12 @@ async def test_a_batch_whose_files_are_late_is_asked_again_for_an_hour(
     assert await read(openai, lost, ResultPosition()) == []
 
 
-async def test_a_completed_batch_without_counts_has_no_results(openai: OpenAI) -> None:
-    assert await read(openai, report(), ResultPosition()) == []
+async def test_a_completed_batch_without_counts_and_files_is_asked_again_and_a_canceled_one_is_empty(
+    openai: OpenAI,
+) -> None:
+    with pytest.raises(TransientProviderError, match="fetch the batch again"):
+        await read(openai, report(), ResultPosition())
+    assert await read(openai, report(BatchStatus.CANCELED), ResultPosition()) == []
 
 
 # Lines

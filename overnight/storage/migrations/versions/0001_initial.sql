@@ -11,6 +11,7 @@ create table overnight.batches (
     metadata jsonb default '{}' not null,
     poll_waits interval[] not null,
     max_age interval not null,
+    on_ambiguous_submit text default 'wait' not null,
     entry_count integer default 0 not null,
     request_bytes bigint default 0 not null,
     workflow_id text,
@@ -30,6 +31,8 @@ create table overnight.batches (
     failure_code text,
     failure_reason text,
     last_error text,
+    trouble_code text,
+    trouble_since timestamptz,
     ingest_source text default '' not null,
     ingest_offset bigint default 0 not null,
     hydrate_position integer default 0 not null,
@@ -45,11 +48,13 @@ create table overnight.batches (
     price_version text,
     constraint batches_pkey primary key (id),
     constraint batches_status_check check (status in ('pending', 'submitted', 'in_progress', 'ended', 'canceled', 'expired', 'failed')),
+    constraint batches_on_ambiguous_submit_check check (on_ambiguous_submit in ('wait', 'fail', 'resubmit')),
     constraint batches_terminal_has_end_check check ((status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)),
     constraint batches_provider_provider_batch_id_key unique (provider, provider_batch_id)
 );
 comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
 comment on column overnight.batches.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
+comment on column overnight.batches.trouble_code is 'what keeps a step from succeeding, while something does';
 comment on column overnight.batches.outcomes is 'entries per outcome';
 comment on column overnight.batches.cost is 'US dollars at the batch rate; null where no price is known';
 comment on column overnight.batches.list_cost is 'US dollars that the same tokens cost without batching';
@@ -131,8 +136,10 @@ create table overnight.submissions (
     marker text,
     created_at timestamptz default now() not null,
     started_at timestamptz,
+    doubted_at timestamptz,
     accepted_at timestamptz,
     abandoned_at timestamptz,
+    resolved_at timestamptz,
     provider_batch_id text,
     constraint submissions_pkey primary key (batch_id, number),
     constraint submissions_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade

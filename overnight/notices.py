@@ -1,0 +1,69 @@
+"""Who hears of trouble: once when it begins, once when it is over, not at every poll in between."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+logger = logging.getLogger(__name__)
+
+
+class NoticeKind(StrEnum):
+    """What a notice is about."""
+
+    WAITING = "waiting"
+    """Something is ill that heals by itself: a rate limit, an overload, a cut connection. It is waited out."""
+    ATTENTION = "attention"
+    """Something is wrong that somebody must mend: a key, a setting, a handler. It is tried again until then."""
+    RECOVERED = "recovered"
+    """What an earlier notice was about is over."""
+    ORPHAN = "orphan"
+    """A provider batch of ours that no batch owns was found, and is being canceled."""
+    ABOVE_QUOTA = "above_quota"
+    """The provider's queue is full; the batch is submitted again later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """One thing to know about a batch. The text holds no prompt, no response and no key."""
+
+    kind: NoticeKind
+    batch_id: UUID
+    code: str
+    text: str
+    since: datetime | None = None
+
+
+class Notifier(Protocol):
+    """Passes notices on. What it raises is logged and changes nothing for the batch."""
+
+    async def notify(self, notice: Notice) -> None:
+        """Pass one notice on."""
+        ...
+
+
+class LoggingNotifier:
+    """Notices as log lines: the default."""
+
+    async def notify(self, notice: Notice) -> None:
+        calm = notice.kind in (NoticeKind.WAITING, NoticeKind.RECOVERED, NoticeKind.ABOVE_QUOTA)
+        level = logging.INFO if calm else logging.WARNING
+        logger.log(level, "batch %s: %s (%s): %s", notice.batch_id, notice.kind.value, notice.code, notice.text)
+
+
+class Notifiers:
+    """All notifiers of a worker, as one."""
+
+    def __init__(self, notifiers: Sequence[Notifier]) -> None:
+        self._notifiers = notifiers
+
+    async def notify(self, notice: Notice) -> None:
+        """Tell everybody; one that fails keeps no other from hearing."""
+        for notifier in self._notifiers:
+            try:
+                await notifier.notify(notice)
+            except Exception as error:  # noqa: BLE001 - a pager that is down must not stop a batch
+                logger.warning("%s could not be notified: %s", type(notifier).__name__, type(error).__name__)
