@@ -129,3 +129,31 @@ def cancel(batch_id: BatchId, as_json: AsJson = False) -> None:
     from overnight.cli.batches import canceling  # noqa: PLC0415 - imported when it runs
 
     _finish(canceling(batch_id, as_json=as_json))
+
+
+@app.command("retry-handler")
+def retry_handler(batch_id: BatchId) -> None:
+    """Run a handler that keeps failing again now, instead of at the end of its present wait."""
+    from overnight.cli.batches import ordering  # noqa: PLC0415 - imported when it runs
+
+    _finish(ordering(batch_id, retry=True))
+
+
+@app.command("skip-handler")
+def skip_handler(batch_id: BatchId) -> None:
+    """Let a batch finish without its handler."""
+    from overnight.cli.batches import ordering  # noqa: PLC0415 - imported when it runs
+
+    _finish(ordering(batch_id, retry=False))
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Give each batch found a workflow again.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give each a workflow again, and cancel it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find batches that lost their workflow, or whose submission is in doubt. Exit code 1 if there are any."""
+    from overnight.cli.doctor import examining  # noqa: PLC0415 - imported when it runs
+
+    raise typer.Exit(_finish(examining(fix=fix, cancel=cancel, as_json=as_json)))

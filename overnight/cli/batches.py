@@ -46,9 +46,11 @@ async def listing(*, limit: int, as_json: bool) -> None:
 
 
 def _console() -> Console:
-    console = Console()
+    # What is printed holds foreign texts: brackets in them are no markup, and colons no emoji.
+    console = Console(markup=False, emoji=False, highlight=False)
     # What is not shown to a person is read by a program, and must not be cut to fit a screen that is not there.
-    return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+    plain = Console(width=_WIDTH_WITHOUT_TERMINAL, markup=False, emoji=False, highlight=False)
+    return console if console.is_terminal else plain
 
 
 def _table(batches: list[Batch]) -> Table:
@@ -115,3 +117,14 @@ async def canceling(batch_id: UUID, *, as_json: bool) -> None:
         typer.echo(json.dumps(as_document(batch), indent=2))
     else:
         typer.echo(f"Asked for batch {batch_id} to be canceled; `overnight show {batch_id}` shows what comes of it.")
+
+
+async def ordering(batch_id: UUID, *, retry: bool) -> None:
+    """Have a failing handler run again now, or not at all."""
+    from overnight.client import Overnight  # noqa: PLC0415 - as above
+
+    async with Overnight.connect() as overnight:
+        handle = overnight.batch(batch_id)
+        await (handle.retry_handler() if retry else handle.skip_handler())
+    done = "is run again now" if retry else "is skipped"
+    typer.echo(f"The handler of batch {batch_id} {done}.")

@@ -2,17 +2,20 @@
 
 import asyncio
 import base64
+import json
 import re
+import urllib.request
 from typing import Literal
 
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
-from temporalio.client import WorkflowHistory
+from temporalio.client import Client, WorkflowHistory
 
-from overnight import BatchHandler, BatchStatus, Outcome, Overnight, Task
-from overnight.errors import CancelRefusedError
+from overnight import BatchHandler, BatchStatus, Outcome, Overnight, Settings, Task
+from overnight.errors import BatchClosedError, CancelRefusedError
 from overnight.simulator.serve import Running
+from overnight.storage.store import Store
 
 
 class Mood(BaseModel):
@@ -155,3 +158,38 @@ async def test_a_handler_that_raises_is_run_again_and_leaves_no_effects_of_its_f
     assert str(batch.id) in history
     assert "a secret of the handler" not in history
     assert "How does this reviewer feel" not in history
+
+
+@pytest.mark.usefixtures("worker")
+async def test_two_clients_that_submit_at_once_pay_for_one_batch(
+    overnight: Overnight, settings: Settings, temporal: Client, simulator: Running
+) -> None:
+    other = Overnight(settings=settings, store=Store.from_settings(settings), temporal=temporal)
+    batch = await overnight.create_batch(provider="anthropic", model="claude-haiku-4-5")
+    await batch.add_all(JudgeMood(review=f"review number {n}") for n in range(5))
+
+    submits = [handle.submit() for handle in (batch, other.batch(batch.id), batch, other.batch(batch.id))]
+    answers = await asyncio.gather(*submits, return_exceptions=True)
+    finished = await batch.wait()
+    await other.store.aclose()
+
+    assert answers.count(None) >= 1
+    assert all(isinstance(answer, BatchClosedError) for answer in answers if answer is not None)
+    assert finished.outcomes == {Outcome.SUCCEEDED: 5}
+    with urllib.request.urlopen(f"{simulator.url}/_simulator/state") as state:  # noqa: ASYNC210 - a local answer
+        assert json.load(state)["batch_counts"]["anthropic"] == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_cancel_between_seal_and_start_is_not_forgotten(overnight: Overnight) -> None:
+    batch = await overnight.create_batch(provider="anthropic", model="claude-haiku-4-5")
+    await batch.add(JudgeMood(review="fine"))
+    await overnight.store.batches.seal(batch.id)
+    await overnight.store.batches.request_cancel(batch.id)  # and then the process died, before the signal
+
+    await batch.submit()
+    finished = await batch.wait()
+
+    assert finished.status is BatchStatus.CANCELED
+    assert finished.provider_batch_id is None
+    assert finished.outcomes == {Outcome.CANCELED: 1}

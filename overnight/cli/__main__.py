@@ -1,0 +1,7 @@
+"""`python -m overnight.cli` is the `overnight` command."""
+
+import sys
+
+from overnight.cli import main
+
+sys.exit(main())

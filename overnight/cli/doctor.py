@@ -1,0 +1,59 @@
+"""`overnight doctor`: batches that nobody looks after any more."""
+
+import json
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from overnight.client import Overnight
+from overnight.doctor import Finding, Problem, examine, reattach
+from overnight.errors import TemporalError
+
+_MEANING = {
+    Problem.NO_WORKFLOW: "Temporal knows no workflow of it",
+    Problem.WORKFLOW_CLOSED: "its workflow was terminated or failed",
+    Problem.SUBMISSION_IN_DOUBT: "a submission that was given up may have made a provider batch",
+}
+
+
+async def examining(*, fix: bool, cancel: bool, as_json: bool) -> int:
+    """Print what needs help, and help where asked to; the exit code is 1 when something still needs help."""
+    async with Overnight.connect() as overnight:
+        findings = await examine(overnight)
+        failures = await _help(overnight, findings, cancel=cancel) if fix or cancel else []
+    if failures:
+        raise TemporalError("; ".join(failures))
+    _print(findings, helped=fix or cancel, as_json=as_json)
+    return 1 if findings and not (fix or cancel) else 0
+
+
+async def _help(overnight: Overnight, findings: list[Finding], *, cancel: bool) -> list[str]:
+    """Re-attach each; one that cannot be helped keeps no other from it."""
+    failures = []
+    for finding in findings:
+        try:
+            await reattach(overnight, finding, cancel=cancel)
+        except TemporalError as error:
+            failures.append(str(error))
+    return failures
+
+
+def _print(findings: list[Finding], *, helped: bool, as_json: bool) -> None:
+    if as_json:
+        rows = [{"batch_id": str(found.batch.id), "problem": found.problem.value} for found in findings]
+        typer.echo(json.dumps({"findings": rows, "helped": helped}, indent=2))
+        return
+    if not findings:
+        typer.echo("Every batch that was submitted is finished, or has its workflow.")
+        return
+    table = Table("batch", "status", "provider's id", "problem", box=None)
+    for found in findings:
+        batch = found.batch
+        table.add_row(str(batch.id), batch.status.value, batch.provider_batch_id or "", _MEANING[found.problem])
+    Console(width=200 if not Console().is_terminal else None).print(table)
+    typer.echo(
+        "Each has a workflow again, which goes on where the batch stands."
+        if helped
+        else "`overnight doctor --fix` gives each a workflow again; with `--cancel` they are canceled as well."
+    )
