@@ -9,13 +9,15 @@ INSTALLED := $(VENV)/.installed
 DEMO_DATA := .demo/data/.downloaded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-data test lint types format lock clean check-python
+.PHONY: help demo demo-data test lint faults soak lock clean check-python
 
 help:
 	@echo "make demo    run two real batches end to end on this machine (about a minute)"
 	@echo "make test    lint, types and every test"
 	@echo "make demo-data  only download the demo's input"
 	@echo "make lint    ruff, import contracts, mypy"
+	@echo "make faults  one row per fault of the wire: what came of it"
+	@echo "make soak    hundreds of lives with kills and faults at random (SOAK='--lives 300 --seed 7')"
 	@echo "make lock    write requirements/*.lock anew from pyproject.toml"
 	@echo "make clean   remove what make made"
 
@@ -51,6 +53,12 @@ demo-data: $(DEMO_DATA)
 
 demo: $(INSTALLED) $(DEMO_DATA)
 	@$(BIN)/overnight demo $(if $(KEEP),--keep)
+
+faults: $(INSTALLED)
+	@$(BIN)/python benchmarks/faults.py
+
+soak: $(INSTALLED)
+	@$(BIN)/python benchmarks/soak.py $(SOAK)
 
 # `--no-emit-index-url` and its like keep every package host out of the locks.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate

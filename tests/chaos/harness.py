@@ -1,0 +1,310 @@
+"""The whole system as processes, any of which can die: Postgres, Temporal on its file, the simulator, workers."""
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psycopg
+from pydantic import SecretStr
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowInput,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+)
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
+
+from overnight import Overnight
+from overnight.client import BatchHandle
+from overnight.contracts import workflow_id
+from overnight.embedded import EmbeddedPostgres, EmbeddedTemporal, ManagedProcess, Program
+from overnight.handlers import BatchHandler
+from overnight.settings import Settings
+from overnight.storage.store import Store
+from tests.chaos import harness_points, harness_worker
+from tests.chaos.harness_tasks import OUTSIDE, TABLES, Judge, KeepEffects
+
+ROOT = Path(__file__).parents[2]
+MODELS = {"openai": "gpt-5.4-mini", "anthropic": "claude-haiku-4-5"}
+OPENAI_KEY = "sk-chaos-openai-5e1f0a77c3"
+ANTHROPIC_KEY = "sk-ant-chaos-91b7d2e4f6"
+EXACT_TIMERS = {"history.timerProcessorMaxTimeShift": "10ms"}
+_LOOK_SECONDS = 0.1
+_TASK_TIMEOUT = timedelta(seconds=2)
+
+
+class _Impatient(Interceptor):
+    """A workflow task that died with its worker is given to the next one after seconds instead of ten."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002 - theirs
+        return _ShortTasks(next)
+
+
+class _ShortTasks(OutboundInterceptor):
+    async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:  # noqa: A002 - theirs
+        input.task_timeout = _TASK_TIMEOUT
+        return await super().start_workflow(input)
+
+
+class Workers:
+    """Worker processes, one after the other: `harness_worker` starts the next one when one has ended."""
+
+    def __init__(self, process: ManagedProcess) -> None:
+        self.process = process
+
+    @property
+    def log(self) -> str:
+        """What all of them wrote."""
+        return self.process.log_text()
+
+    @property
+    def ends(self) -> list[int]:
+        """How those ended that are over: exit codes, or the negative number of the signal."""
+        return [int(code) for code in re.findall(rf"^{harness_worker.ENDED}: (-?\d+)$", self.log, re.MULTILINE)]
+
+    def kill(self) -> None:
+        """SIGKILL; a fresh one follows."""
+        self._send(signal.SIGKILL)
+
+    def deploy(self) -> None:
+        """SIGTERM, as a deployment sends it; a fresh one follows."""
+        self._send(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """SIGSTOP: alive, with all its connections, and silent."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on as if no time had passed."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, number)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the one that lives."""
+        began = re.findall(rf"^{harness_worker.BEGAN}: (\d+)$", self.log, re.MULTILINE)
+        return int(began[-1]) if len(began) > len(self.ends) else None
+
+    async def ready(self) -> None:
+        """Wait for one that polls."""
+        while self.log.rpartition(harness_worker.BEGAN)[2].find("worker is ready") < 0:
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+@dataclass(kw_only=True)
+class System:
+    """All of it, and the client that a user would have."""
+
+    folder: Path
+    postgres: EmbeddedPostgres
+    temporal: EmbeddedTemporal
+    simulator: str
+    workers: list[Workers]
+    overnight: Overnight
+    batches: list[BatchHandle] = field(default_factory=list)
+    holds: dict[UUID, Path] = field(default_factory=dict)
+
+    @property
+    def deaths(self) -> int:
+        return sum(worker.ends.count(-signal.SIGKILL) for worker in self.workers)
+
+    @property
+    def points(self) -> Path:
+        return self.folder / "points"
+
+    def outside(self) -> list[str]:
+        """The effects that no transaction could take back."""
+        return (self.folder / "outside").read_text().splitlines()
+
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.postgres.dsn) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    async def control(self, method: str, path: str, body: object = None) -> Any:
+        """The simulator's control endpoint."""
+        async with httpx.AsyncClient(base_url=f"{self.simulator}/_simulator") as http:
+            return (await http.request(method, path, json=body, timeout=30)).raise_for_status().json()
+
+    async def fault(self, effect: Mapping[str, object], **match: object) -> None:
+        await self.control("POST", "/faults", {"match": match, "effect": effect})
+
+    async def submit(
+        self,
+        provider: str,
+        *,
+        die: Mapping[str, int] | Sequence[str] = (),
+        hold: str | None = None,
+        entries: int = 30,
+        handler: type[BatchHandler] = KeepEffects,
+        **options: Any,
+    ) -> BatchHandle:
+        """Submit a batch. Where its worker shall die (and at which time of getting there), wait until it has."""
+        batch = await self.overnight.create_batch(provider=provider, model=MODELS[provider], handler=handler, **options)
+        await batch.add_all(Judge(review=f"review {n} of {batch.id}") for n in range(entries))
+        for point, at in die.items() if isinstance(die, Mapping) else [(name, 1) for name in die]:
+            harness_points.arm(self.points, batch.id, point, at=at)
+        if hold is not None:
+            self.holds[batch.id] = harness_points.hold(self.points, batch.id, hold)
+        await batch.submit()
+        self.batches.append(batch)
+        while die and harness_points.armed(self.points):
+            await asyncio.sleep(_LOOK_SECONDS / 2)
+        return batch
+
+    async def finish(self) -> None:
+        """Wait until every workflow has completed, however often a server is away meanwhile."""
+        for batch in self.batches:
+            while not await self.is_over(batch):
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def is_over(self, batch: BatchHandle) -> bool:
+        with contextlib.suppress(RPCError):
+            handle = self.overnight.temporal.get_workflow_handle(workflow_id(batch.id))
+            described = await handle.describe(rpc_timeout=timedelta(seconds=5))
+            assert described.status in {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED}
+            return described.status is WorkflowExecutionStatus.COMPLETED
+        return False
+
+    async def held(self, batch: BatchHandle) -> Path:
+        """Wait until a worker has come to where the batch is to be held; deleting the file lets it go on."""
+        while not self.holds[batch.id].exists():
+            await asyncio.sleep(_LOOK_SECONDS)
+        return self.holds[batch.id]
+
+    def holder(self, batch: BatchHandle) -> int:
+        """The process that holds it."""
+        return int(self.holds[batch.id].read_text())
+
+    async def retried(self, batch: BatchHandle) -> None:
+        """Wait until Temporal has given the batch's present step to somebody a second time."""
+        handle = self.overnight.temporal.get_workflow_handle(workflow_id(batch.id))
+        while True:
+            pending = (await handle.describe()).raw_description.pending_activities
+            if any(step.attempt > 1 for step in pending):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def until(self, query: str, parameters: Sequence[object] = ()) -> None:
+        """Wait until a query has rows."""
+        while not self.rows(query, parameters):
+            await asyncio.sleep(_LOOK_SECONDS / 2)
+
+
+@contextlib.asynccontextmanager
+async def running_system(
+    folder: Path,
+    *,
+    workers: int = 1,
+    durable: bool = False,
+    in_progress: float = 0.5,
+    dynamic_config: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[System]:
+    """Start everything; at the end stop everything, workers first."""
+    postgres = EmbeddedPostgres(data_dir=folder / "postgres", durable=durable)
+    temporal = EmbeddedTemporal(
+        db_file=folder / "temporal" / "temporal.db", dynamic_config=EXACT_TIMERS | dict(dynamic_config or {})
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        await asyncio.gather(stack.enter_async_context(postgres), stack.enter_async_context(temporal))
+        simulator = await stack.enter_async_context(_simulator(folder, in_progress))
+        settings = _settings(postgres, simulator)
+        store = Store.from_settings(settings)
+        stack.push_async_callback(store.aclose)
+        await _prepare(folder, postgres, store)
+        client = await Client.connect(
+            temporal.address, data_converter=pydantic_data_converter, interceptors=[_Impatient()]
+        )
+        stack.push_async_callback(asyncio.sleep, 0.05)
+        programs = [_worker(folder, number, settings, temporal, environment or {}) for number in range(workers)]
+        processes = [await stack.enter_async_context(await ManagedProcess.start(program)) for program in programs]
+        yield System(
+            folder=folder,
+            postgres=postgres,
+            temporal=temporal,
+            simulator=simulator,
+            workers=[Workers(process) for process in processes],
+            overnight=Overnight(settings=settings, store=store, temporal=client),
+        )
+
+
+async def _prepare(folder: Path, postgres: EmbeddedPostgres, store: Store) -> None:
+    (folder / "points").mkdir()
+    (folder / "outside").touch()
+    await store.upgrade()
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(TABLES)
+
+
+@contextlib.asynccontextmanager
+async def _simulator(folder: Path, in_progress: float) -> AsyncIterator[str]:
+    """The simulator on a state folder of its own; answers its address."""
+    stages = ["--validating=0.1", f"--in-progress={in_progress}", "--finalizing=0.1", "--canceling=0.3"]
+    program = Program(
+        name="simulator",
+        argv=[sys.executable, "-m", "overnight.simulator", f"--state-dir={folder / 'provider'}", *stages],
+        log_file=folder / "simulator.log",
+        cwd=ROOT,
+    )
+    async with await ManagedProcess.start(program) as process:
+        await process.wait_until_ready(process.log_matches("Simulator ready"), timeout=timedelta(seconds=60))
+        found = re.search(r"ANTHROPIC_BASE_URL=(\S+)", process.log_text())
+        assert found is not None
+        yield found[1]
+
+
+def _settings(postgres: EmbeddedPostgres, simulator: str) -> Settings:
+    return Settings(
+        database_url=SecretStr(postgres.dsn),
+        task_queue=f"chaos-{secrets.token_hex(4)}",
+        poll_waits=(timedelta(seconds=0.2),),
+        list_settles=timedelta(seconds=2),
+        openai_api_key=SecretStr(OPENAI_KEY),
+        openai_base_url=f"{simulator}/v1",
+        anthropic_api_key=SecretStr(ANTHROPIC_KEY),
+        anthropic_base_url=simulator,
+    )
+
+
+def _worker(
+    folder: Path, number: int, settings: Settings, temporal: EmbeddedTemporal, extra: Mapping[str, str]
+) -> Program:
+    assert settings.database_url is not None
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TEMPORAL_ADDRESS": temporal.address,
+        "OVERNIGHT_DATABASE_URL": settings.database_url.get_secret_value(),
+        "OVERNIGHT_TASK_QUEUE": settings.task_queue,
+        "OVERNIGHT_LIST_SETTLES": str(settings.list_settles.total_seconds()),
+        "OVERNIGHT_POLL_WAITS": "0.2",
+        "OPENAI_API_KEY": OPENAI_KEY,
+        "OPENAI_BASE_URL": settings.openai_base_url,
+        "ANTHROPIC_API_KEY": ANTHROPIC_KEY,
+        "ANTHROPIC_BASE_URL": settings.anthropic_base_url,
+        harness_points.FOLDER: str(folder / "points"),
+        OUTSIDE: str(folder / "outside"),
+    }
+    return Program(
+        name=f"worker {number}",
+        argv=[sys.executable, "-m", "tests.chaos.harness_worker", "--import", "tests.chaos.harness_tasks"],
+        log_file=folder / f"worker-{number}.log",
+        env=environment | dict(extra),
+        cwd=ROOT,
+    )
