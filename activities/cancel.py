@@ -29,28 +29,28 @@ class CancelActivities:
         if batch.status.is_terminal:
             return poll_report(batch)
         await self._store.batches.request_cancel(batch.id)
-        provider_batch_id = batch.provider_batch_id or await self._adopt(batch)
-        if provider_batch_id is None:
-            return poll_report(await self._cancel_here(batch))
-        report = await self._services.provider(batch.provider).cancel(provider_batch_id)
+        if batch.provider_batch_id is None:
+            batch = await self._settle(batch)
+        if batch.provider_batch_id is None or batch.status.is_terminal:
+            return poll_report(batch)
+        report = await self._services.provider(batch.provider).cancel(batch.provider_batch_id)
         return poll_report(await self._store.batches.record_report(batch.id, report))
 
-    async def _adopt(self, batch: Batch) -> str | None:
-        """The provider batch that an unanswered create made; None is returned when it certainly made none."""
+    async def _settle(self, batch: Batch) -> Batch:
+        """Adopt the provider batch that an unanswered create made, or, when it certainly made none, cancel here."""
         async with self._store.submissions.alone(batch.id):
+            # Asked again behind the lock: until now somebody could have been creating.
+            batch = await self._store.batches.get(batch.id)
+            if batch.provider_batch_id is not None or batch.status.is_terminal:
+                return batch
             submission = await self._store.submissions.current(batch.id)
-            if submission.started_at is None:
-                return None
-            found = await certain(self._services, batch, submission)
-            if found is None:
+            if submission.started_at is not None:
+                found = await certain(self._services, batch, submission)
+                if found is not None:
+                    return await self._store.submissions.accept(batch.id, found)
                 await self._store.submissions.abandon(batch.id)  # and looked for once more, when all is over
-                return None
-            return (await self._store.submissions.accept(batch.id, found)).provider_batch_id
-
-    async def _cancel_here(self, batch: Batch) -> Batch:
-        return await self._store.batches.close(
-            batch.id, BatchStatus.CANCELED, code="canceled", reason="Canceled before it was sent; nothing was paid."
-        )
+            reason = "Canceled before it was sent; nothing was paid."
+            return await self._store.batches.close(batch.id, BatchStatus.CANCELED, code="canceled", reason=reason)
 
     @activity.defn(name="expire_batch")
     @step

@@ -128,7 +128,12 @@ class SubmitActivities:
         if report.failure_code in provider.queue_full_codes:
             await self._store.submissions.send_back(batch.id, report)
             raise TransientProviderError(provider.name, "create", "no room in the queue", code=report.failure_code)
-        await self._store.submissions.accept(batch.id, report)
+        accepted = await self._store.submissions.accept(batch.id, report)
+        closed = accepted.status.is_terminal and not report.status.is_terminal
+        if closed or accepted.provider_batch_id != report.provider_batch_id:
+            # Closed, or handed over, behind our back: nobody waits for what was just made.
+            logger.error("batch %s: %s was made for nobody, and is canceled", batch.id, report.provider_batch_id)
+            await provider.cancel(report.provider_batch_id)
 
     async def _refused(
         self, provider: Provider, batch: Batch, error: TransientProviderError | PermanentProviderError
