@@ -48,7 +48,7 @@ class Listens(BatchHandler, name="acceptance-listens"):
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not await true():
             await asyncio.sleep(0.02)
 

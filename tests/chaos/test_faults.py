@@ -212,12 +212,12 @@ async def play(stage: Stage, fault: Fault) -> BatchHandle:
 
 
 async def over(*batches: BatchHandle) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         await asyncio.gather(*(batch.wait() for batch in batches))
 
 
 async def soon(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not await true():
             await asyncio.sleep(0.02)
 

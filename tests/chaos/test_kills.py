@@ -23,7 +23,7 @@ PROVIDERS = ("openai", "anthropic")
 LOST = {"kind": "answer_lost"}
 SLOW_CREATE = {"kind": "delay", "seconds": 1.5}
 
-pytestmark = pytest.mark.timeout(100)
+pytestmark = pytest.mark.timeout(400)
 
 
 async def test_a_worker_may_die_at_any_step_of_an_upload(surviving: StartSystem) -> None:

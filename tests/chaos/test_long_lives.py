@@ -19,7 +19,7 @@ SHORT = {"limit.historyCount.suggestContinueAsNew": 200}
 OFTEN = [timedelta(seconds=0.02)]
 REFUSED = {"kind": "status", "status": 503}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 async def test_a_batch_that_is_polled_hundreds_of_times_keeps_its_state_over_many_histories(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ KEYS = (OPENAI_KEY, ANTHROPIC_KEY)
 # Where the contents of entries belong, and where a step's failure is kept in full.
 CONTENT = {"entries", "results", "outputs", "stray_results", "batches.last_error"}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 async def test_no_key_is_anywhere_and_no_prompt_or_answer_is_outside_postgres(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ async def batch_id(store: Store) -> AsyncIterator[UUID]:
     batch_id = await over(store)
     yield batch_id
     assert store._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await store.batches.record_error(batch_id, "not locked")
 
 
@@ -141,7 +141,7 @@ async def test_tasks_of_a_handler_take_turns_in_its_transaction(
             if name == "b":
                 raise LookupError
 
-    async with asyncio.timeout(20), store.dispatches.attempt(batch_id) as dispatch:
+    async with asyncio.timeout(60), store.dispatches.attempt(batch_id) as dispatch:
         found = await asyncio.gather(*(effect(dispatch, name) for name in "abc"), return_exceptions=True)
         await dispatch.commit()
     assert [type(error) for error in found] == [type(None), LookupError, type(None)]

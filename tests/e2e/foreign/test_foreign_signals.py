@@ -28,7 +28,7 @@ def simulator_config(stages: Stages) -> SimulatorConfig:
 
 async def progress_when(foreign: ForeignClient, name: str, **wanted: Any) -> Any:
     """The first answer to the query that says what is wanted."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(120):
         while True:
             progress = await foreign.progress(name)
             if all(progress[field] == value for field, value in wanted.items()):
