@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 stopped as asked, 1 a server is not there, 2 a setting or module is wrong."""
     options = parse(arguments)
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment()
         load_modules(options.modules)

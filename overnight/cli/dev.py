@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -23,12 +23,13 @@ async def develop(modules: Sequence[str], folder: Path) -> None:
     Raises:
         EmbeddedServerError: something did not start, or died.
     """
+    simulated = without_keys(os.environ)
     plan = Plan(
         folder=folder,
         logs=folder / "logs",
-        simulated=without_keys(os.environ),
+        simulated=simulated,
         modules=modules,
-        extra_environment={"OVERNIGHT_LOG_ERROR_TEXTS": "true"},
+        extra_environment={"OVERNIGHT_LOG_ERROR_TEXTS": "true", **_impatience(simulated)},
         ports=_PORTS,
     )
     console = Console(soft_wrap=True, highlight=False)
@@ -39,8 +40,15 @@ async def develop(modules: Sequence[str], folder: Path) -> None:
             await _follow(local)
 
 
+def _impatience(simulated: Collection[str]) -> dict[str, str]:
+    """The simulator is done within seconds, and whoever develops sits there waiting. Real providers are not hurried."""
+    if "OVERNIGHT_POLL_WAITS" in os.environ or set(simulated) != set(PROVIDERS):
+        return {}
+    return {"OVERNIGHT_POLL_WAITS": "1,2,5"}
+
+
 def _tell(console: Console, plan: Plan, local: Local) -> None:
-    exports = exports_of(local.variables)
+    exports = exports_of({**local.variables, **_impatience(plan.simulated)})
     script = plan.folder / "env"
     script.touch(mode=0o600)
     script.write_text(exports)

@@ -1,6 +1,8 @@
 import os
 
-from overnight.cli.dev import exports_of
+import pytest
+
+from overnight.cli.dev import _impatience, exports_of
 from overnight.cli.environment import (
     local_environment,
     provider_variables,
@@ -47,3 +49,12 @@ def test_loopback_is_reached_without_the_users_proxy() -> None:
 
 def test_what_a_script_needs_is_said_in_the_shells_words() -> None:
     assert exports_of({"A": "1", "B": "two"}) == "export A='1'\nexport B='two'\n"
+
+
+def test_development_polls_quickly_only_while_nothing_real_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OVERNIGHT_POLL_WAITS", raising=False)
+    assert _impatience(["openai", "anthropic"]) == {"OVERNIGHT_POLL_WAITS": "1,2,5"}
+    assert _impatience(["openai"]) == {}
+
+    monkeypatch.setenv("OVERNIGHT_POLL_WAITS", "60")
+    assert _impatience(["openai", "anthropic"]) == {}
