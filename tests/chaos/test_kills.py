@@ -26,8 +26,8 @@ SLOW_CREATE = {"kind": "delay", "seconds": 1.5}
 
 pytestmark = pytest.mark.timeout(400)
 
-# One was seen to hang in a whole run, with every batch done; another timed out, maybe for the same reason. Until that is
-# understood they run where somebody asks for them, so that a red run means something.
+# One was seen to hang in a whole run, with every batch done; another timed out, maybe for the same reason. Until that
+# is understood they run where somebody asks for them, so that a red run means something.
 hangs_at_times = pytest.mark.skipif(
     "OVERNIGHT_ALL_KILLS" not in os.environ, reason="hangs at times, cause unknown; OVERNIGHT_ALL_KILLS=1 runs it"
 )
