@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from overnight import BatchHandler, Overnight, Task
+from overnight import BatchHandler, Outcome, Overnight, Task
 
 
 class Sentiment(BaseModel):
@@ -26,10 +26,9 @@ class SaveSentiments(BatchHandler):
     async def on_success(self) -> None:
         async with self.transaction() as connection:  # commits once, together with "this handler has run"
             await connection.execute(text("create table if not exists sentiments (review text, label text)"))
-            async for entry in self.entries(Classify):
-                if entry.output:
-                    row = {"review": entry.task.review, "label": entry.output.label}
-                    await connection.execute(text("insert into sentiments values (:review, :label)"), row)
+            async for entry in self.entries(Classify, outcomes=[Outcome.SUCCEEDED]):
+                row = {"review": entry.task.review, "label": entry.output.label}
+                await connection.execute(text("insert into sentiments values (:review, :label)"), row)
 
 
 async def main() -> None:

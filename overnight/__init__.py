@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from overnight.batches import Batch, BatchStatus, Cost, Entry, Outcome, Progress, Usage
     from overnight.client import BatchHandle, Overnight
-    from overnight.errors import OvernightError, ProviderError, ResponseError, ServerError, UsageError
+    from overnight.errors import NoOutputError, OvernightError, ProviderError, ResponseError, ServerError, UsageError
     from overnight.handlers import BatchHandler
     from overnight.intake import RawRequest
     from overnight.providers.base import Message, Response
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "overnight.batches": ("Batch", "BatchStatus", "Cost", "Entry", "Outcome", "Progress", "Usage"),
     "overnight.client": ("BatchHandle", "Overnight"),
-    "overnight.errors": ("OvernightError", "ProviderError", "ResponseError", "ServerError", "UsageError"),
+    "overnight.errors": (
+        "NoOutputError",
+        "OvernightError",
+        "ProviderError",
+        "ResponseError",
+        "ServerError",
+        "UsageError",
+    ),
     "overnight.handlers": ("BatchHandler",),
     "overnight.intake": ("RawRequest",),
     "overnight.providers.base": ("Message", "Response"),
@@ -35,6 +42,7 @@ __all__ = [
     "Cost",
     "Entry",
     "Message",
+    "NoOutputError",
     "Outcome",
     "Overnight",
     "OvernightError",

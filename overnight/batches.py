@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from overnight.errors import NoOutputError
 from overnight.schedule import PollSchedule
 
 OutputT = TypeVar("OutputT")
@@ -118,6 +119,12 @@ class Batch:
     status: BatchStatus
     handler: str | None
     handler_task_queue: str | None
+    handler_activity: str | None = None
+    """The Temporal activity that is run instead of a handler class; see `handler_task_queue`."""
+    parent_batch_id: UUID | None = None
+    """The batch whose handler, retry or round created this one."""
+    max_cost: Decimal | None = None
+    """US dollars: a batch whose estimate is above is not submitted."""
     metadata: Mapping[str, Any]
     schedule: PollSchedule
     on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
@@ -160,7 +167,8 @@ class Entry(Generic[OutputT]):
 
     Attributes:
         task: the Task it was made from, or None for an entry that was added as a raw request.
-        output: what the Task made of the response; set exactly when `outcome` is `succeeded` and there is a Task.
+        output_or_none: what the Task made of the response; None when the entry did not succeed, or was added as a raw
+            request.
         error_code: the provider's code, or ours for `invalid` and `missing`.
         reason: why it did not succeed, for people.
         response: the provider's result line as it was received.
@@ -169,9 +177,25 @@ class Entry(Generic[OutputT]):
     custom_id: str
     outcome: Outcome | None
     task: Any = None
-    output: OutputT | None = None
+    output_or_none: OutputT | None = None
     error_code: str | None = None
     reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     cost: Cost = Cost(billed=None, list_price=None)
     response: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is an answer, and, where there is a Task, an output."""
+        return self.outcome is Outcome.SUCCEEDED
+
+    @property
+    def output(self) -> OutputT:
+        """What the Task made of the response.
+
+        Raises:
+            NoOutputError: the entry did not succeed, or has no Task; see `succeeded` and `reason`.
+        """
+        if self.output_or_none is None and (not self.succeeded or self.task is None):
+            raise NoOutputError(self.custom_id, self.outcome, self.reason)
+        return cast("OutputT", self.output_or_none)  # None where the Task's output type has it as a value

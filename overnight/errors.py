@@ -22,6 +22,7 @@
     │   ├── EmptyBatchError
     │   ├── BatchClosedError        entries added, or a submit, after submit
     │   └── CancelRefusedError
+    ├── NoOutputError               the output of an entry that did not succeed was asked for
     ├── ResponseError               an answer that is not an output; makes one entry `invalid`
     ├── HandlerFailedError          a handler raised; what it raised is the cause
     ├── ProviderError               the provider, or the wire to it
@@ -179,6 +180,23 @@ class CancelRefusedError(UsageError):
     def __init__(self, batch_id: object, reason: str) -> None:
         super().__init__(f"Batch {batch_id} cannot be canceled: {reason}.")
         self.reason = reason
+
+
+class NoOutputError(OvernightError):
+    """The output of an entry was asked for that has none."""
+
+    def __init__(self, custom_id: str, outcome: str | None, reason: str | None) -> None:
+        why = f" ({reason})" if reason else ""
+        super().__init__(
+            f"Entry {custom_id!r} has no output: it is {outcome or 'not answered yet'}{why}. "
+            f"Ask for outcomes=[Outcome.SUCCEEDED], or look at `entry.succeeded` first."
+        )
+        self.custom_id, self.outcome, self.reason = custom_id, outcome, reason
+
+    @property
+    def public(self) -> str:
+        """Without the reason, which can quote the answer."""
+        return f"Entry {self.custom_id!r} has no output: it is {self.outcome or 'not answered yet'}."
 
 
 class ResponseError(OvernightError):

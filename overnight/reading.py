@@ -23,7 +23,7 @@ def entry_of(stored: StoredEntry) -> Entry[Any]:
         custom_id=stored.custom_id,
         outcome=stored.outcome,
         task=_task_of(stored, task) if task and stored.fields else None,
-        output=task.load_output(stored.output) if task and stored.output is not None else None,
+        output_or_none=task.load_output(stored.output) if task and stored.output is not None else None,
         error_code=stored.error_code,
         reason=stored.reason,
         usage=stored.usage,

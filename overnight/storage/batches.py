@@ -7,6 +7,7 @@ workers, retries or zombies try: the first one wins and the others learn what it
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,9 @@ class NewBatch:
     endpoint: str
     handler: str | None
     handler_task_queue: str | None
+    handler_activity: str | None = None
+    parent_batch_id: UUID | None = None
+    max_cost: Decimal | None = None
     metadata: Mapping[str, Any]
     schedule: PollSchedule
     on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
@@ -60,6 +64,9 @@ def batch_of(row: Row[Any]) -> Batch:
         status=BatchStatus(row.status),
         handler=row.handler,
         handler_task_queue=row.handler_task_queue,
+        handler_activity=row.handler_activity,
+        parent_batch_id=row.parent_batch_id,
+        max_cost=row.max_cost,
         metadata=row.metadata,
         schedule=PollSchedule(waits=tuple(row.poll_waits), max_age=row.max_age),
         on_ambiguous_submit=OnAmbiguousSubmit(row.on_ambiguous_submit),
@@ -108,6 +115,9 @@ async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
         endpoint=new.endpoint,
         handler=new.handler,
         handler_task_queue=new.handler_task_queue,
+        handler_activity=new.handler_activity,
+        parent_batch_id=new.parent_batch_id,
+        max_cost=new.max_cost,
         metadata=dict(new.metadata),
         poll_waits=list(new.schedule.waits),
         max_age=new.schedule.max_age,

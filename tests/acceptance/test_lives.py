@@ -122,7 +122,7 @@ async def test_nothing_has_an_outcome_while_the_batch_runs_and_everything_has_on
 def assert_kept(entries: dict[str, Entry[Any]]) -> None:
     """Outputs where there are some, reasons where there are none, and what came in any case."""
     assert entries["good"].output == entries["good-too"].output == Verdict(label="good")
-    assert entries["raw"].output is None
+    assert entries["raw"].output_or_none is None
     assert "Plain." in (entries["raw"].response or "")
     assert "ugly" in (entries["odd"].response or "")
     assert entries["odd"].error_code == "invalid_output"

@@ -226,7 +226,7 @@ async def check_entries(handle: BatchHandle, batch: Batch, expected: Expected) -
     assert outcomes == Counter(batch.outcomes)
     if expected.outcomes is not None:
         assert outcomes == Counter(expected.outcomes)
-    assert all((entry.output is not None) == (entry.outcome is Outcome.SUCCEEDED) for entry in entries)
+    assert all((entry.output_or_none is not None) == (entry.outcome is Outcome.SUCCEEDED) for entry in entries)
     assert all(entry.reason for entry in entries if entry.outcome is not Outcome.SUCCEEDED)
     assert batch.cost.billed == sum(entry.cost.billed or 0 for entry in entries)
     assert batch.usage.output_tokens == sum(entry.usage.output_tokens for entry in entries)

@@ -40,7 +40,6 @@ class KeepMoods(BatchHandler):
     async def on_success(self) -> None:
         async with self.transaction() as connection:
             async for entry in self.entries(JudgeMood, outcomes=[Outcome.SUCCEEDED]):
-                assert entry.output is not None
                 row = {"custom_id": entry.custom_id, "label": entry.output.label}
                 await connection.execute(text("insert into moods values (:custom_id, :label)"), row)
 

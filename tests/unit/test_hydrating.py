@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from overnight.batches import Cost, Outcome, Usage
-from overnight.errors import ResponseError, UnknownTaskError
+from overnight.errors import NoOutputError, ResponseError, UnknownTaskError
 from overnight.hydrating import verdict_of
 from overnight.providers import provider_facts
 from overnight.providers.base import Response
@@ -51,6 +51,10 @@ class Careless(Task[Point], name="hydrating-careless"):
                 return object()
             case _:
                 return Point(x=len(response.text))
+
+
+class Perhaps(Task[Point | None], name="hydrating-perhaps"):
+    pass
 
 
 class Says(Task[str], name="hydrating-says"):
@@ -149,20 +153,32 @@ def test_a_hydrated_entry_is_read_with_its_task_and_its_output() -> None:
 
 def test_an_entry_of_a_raw_request_has_neither_task_nor_output() -> None:
     entry = entry_of(stored(None, None))
-    assert (entry.task, entry.output) == (None, None)
+    assert (entry.task, entry.output_or_none) == (None, None)
 
 
 def test_an_entry_whose_fields_no_longer_fit_can_still_be_read_by_a_handler() -> None:
     entry = entry_of(
         stored("hydrating-locate", {"renamed": "q"}, outcome=Outcome.INVALID, error_code="task_failed", reason="why")
     )
-    assert (entry.task, entry.output, entry.outcome, entry.reason) == (None, None, Outcome.INVALID, "why")
+    assert (entry.task, entry.output_or_none, entry.outcome, entry.reason) == (None, None, Outcome.INVALID, "why")
 
 
 def test_an_entry_before_its_results_has_no_outcome_yet() -> None:
     entry = entry_of(stored("hydrating-locate", {"text": "q"}, outcome=None, line=None))
-    assert (entry.outcome, entry.output, entry.response) == (None, None, None)
+    assert (entry.outcome, entry.output_or_none, entry.response) == (None, None, None)
     assert entry.task == Locate(text="q")
+
+
+def test_asking_an_entry_that_did_not_succeed_for_its_output_says_why_it_has_none() -> None:
+    entry = entry_of(stored("hydrating-locate", {"text": "q"}, outcome=Outcome.INVALID, reason="it rhymes"))
+    with pytest.raises(NoOutputError, match=r"'\S+' has no output: it is invalid \(it rhymes\)") as raised:
+        _ = entry.output
+    assert "rhymes" not in raised.value.public
+
+
+def test_none_is_an_output_where_the_output_type_has_it() -> None:
+    entry = entry_of(stored("hydrating-perhaps", {}, output="null"))
+    assert entry.output is None
 
 
 def test_reading_an_entry_of_a_task_that_is_not_deployed_here_says_so() -> None:

@@ -25,7 +25,7 @@ class Finding:
         return agreement(
             (self.snippets[entry.custom_id].sentiment, entry.output.sentiment)
             for entry in self.entries
-            if entry.output is not None
+            if entry.succeeded
         )
 
 

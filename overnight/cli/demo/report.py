@@ -29,7 +29,7 @@ def show_results(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def _answer(entry: Entry[Verdict]) -> tuple[str, str, str]:
-    if (output := entry.output) is None:
+    if (output := entry.output_or_none) is None:
         return entry.outcome or "none", "", entry.reason or ""
     return output.sentiment, f"{output.confidence:.2f}", ", ".join(output.deciding_words)
 

@@ -28,7 +28,7 @@ def entry(custom_id: str, sentiment: str | None) -> Entry[Verdict]:
     if sentiment is None:
         return Entry(custom_id=custom_id, outcome=Outcome.ERRORED, reason="the server had an error")
     output = Verdict.model_validate({"sentiment": sentiment, "confidence": 0.75, "deciding_words": ["a", "b"]})
-    return Entry(custom_id=custom_id, outcome=Outcome.SUCCEEDED, output=output)
+    return Entry(custom_id=custom_id, outcome=Outcome.SUCCEEDED, output_or_none=output)
 
 
 ENTRIES = [entry("snippet-0", "positive"), entry("snippet-1", "positive"), entry("snippet-2", None)]

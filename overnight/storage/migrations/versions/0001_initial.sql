@@ -8,6 +8,9 @@ create table overnight.batches (
     status text default 'pending' not null,
     handler text,
     handler_task_queue text,
+    handler_activity text,
+    parent_batch_id uuid,
+    max_cost numeric,
     metadata jsonb default '{}' not null,
     poll_waits interval[] not null,
     max_age interval not null,
@@ -50,8 +53,11 @@ create table overnight.batches (
     constraint batches_status_check check (status in ('pending', 'submitted', 'in_progress', 'ended', 'canceled', 'expired', 'failed')),
     constraint batches_on_ambiguous_submit_check check (on_ambiguous_submit in ('wait', 'fail', 'resubmit')),
     constraint batches_terminal_has_end_check check ((status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)),
-    constraint batches_provider_provider_batch_id_key unique (provider, provider_batch_id)
+    constraint batches_provider_provider_batch_id_key unique (provider, provider_batch_id),
+    constraint batches_parent_batch_id_fkey foreign key(parent_batch_id) references overnight.batches (id) on delete set null
 );
+comment on column overnight.batches.handler_activity is 'a Temporal activity, run instead of a handler class';
+comment on column overnight.batches.max_cost is 'US dollars; a batch whose estimate is above is not submitted';
 comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
 comment on column overnight.batches.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
 comment on column overnight.batches.trouble_code is 'what keeps a step from succeeding, while something does';
