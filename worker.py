@@ -66,7 +66,7 @@ async def work(settings: Settings) -> None:
     services = Services(settings, Store.from_settings(settings), notifiers_from(settings))
     try:
         await services.store.check()
-        client = await connect_temporal()
+        client = await connect_temporal(settings)
         await check_namespace(client)
         async with compose(client, services):
             logger.info("%s: task queue %s, namespace %s", READY, settings.task_queue, client.namespace)

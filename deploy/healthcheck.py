@@ -41,8 +41,8 @@ async def _polls(client: Client, task_queue: str, kind: "TaskQueueType.ValueType
 
 async def missing() -> str | None:
     """What this container's worker does not ask for, or None when all is well."""
-    task_queue = Settings.from_environment().task_queue
-    client = await connect_temporal()
+    settings = Settings.from_environment()
+    task_queue, client = settings.task_queue, await connect_temporal(settings)
     for word, kind in (
         ("workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
         ("activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),

@@ -242,7 +242,7 @@ class Overnight:
         store = Store.from_settings(settings)
         try:
             await store.check()
-            yield cls(settings=settings, store=store, temporal=await connect_temporal())
+            yield cls(settings=settings, store=store, temporal=await connect_temporal(settings))
         finally:
             await store.aclose()
             await asyncio.sleep(_LAST_CALL_SETTLES)

@@ -6,7 +6,8 @@
     ├── UsageError                  the caller can mend it; nothing was written, sent or paid
     │   ├── ConfigurationError      a setting is absent or senseless
     │   │   ├── MissingKeyError
-    │   │   └── MissingExtraError
+    │   │   ├── MissingExtraError
+    │   │   └── CodecKeyError       a payload from Temporal cannot be decrypted here
     │   ├── UnknownNameError        a name that resolves to nothing
     │   │   ├── UnknownProviderError
     │   │   ├── UnknownModelError
@@ -73,6 +74,17 @@ class MissingExtraError(ConfigurationError):
     def __init__(self, part: str, extra: str) -> None:
         super().__init__(f"{part} needs packages that are not installed. Run: pip install 'overnight[{extra}]'")
         self.part, self.extra = part, extra
+
+
+class CodecKeyError(ConfigurationError):
+    """A payload from Temporal that cannot be decrypted here."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"A payload from Temporal was encrypted with key {key_id!r}, which does not open it here. Put that key "
+            f"into OVERNIGHT_CODEC_KEYS, behind the one that encrypts, and keep it there until no workflow needs it."
+        )
+        self.key_id = key_id
 
 
 class UnknownNameError(UsageError):

@@ -5,14 +5,17 @@ TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_*, TEMPORAL_PROFILE and its T
 the `temporal` command works here.
 """
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from overnight.errors import ConfigurationError
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS, PollSchedule
@@ -63,9 +66,34 @@ Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 BaseUrl = Annotated[str, AfterValidator(_safe_url)]
 
 
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets as files, the way container platforms mount them: OPENAI_API_KEY_FILE names a file with the key."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = field.validation_alias or f"{self.config.get('env_prefix')}{field_name}".upper()
+        path = os.environ.get(f"{variable}_FILE")
+        return (_secret_in(path, str(variable)) if path and _is_secret(field) else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+
+
+def _secret_in(path: str, variable: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"{variable}_FILE names a file that cannot be read: {why}.") from None
+
+
 class Settings(BaseSettings):
     """Everything that a deployment sets. Field names are environment variables, prefixed with OVERNIGHT_ unless the
-    field says otherwise.
+    field says otherwise. A secret may also be a file, named by the same variable with _FILE behind it.
     """
 
     model_config = SettingsConfigDict(
@@ -96,6 +124,13 @@ class Settings(BaseSettings):
             "without an answer, a list without our batch proves nothing."
         ),
     ] = timedelta(minutes=2)
+    codec_keys: Annotated[
+        SecretStr | None,
+        Field(
+            description="`id:base64key` pairs, comma-separated: encrypts all that goes to Temporal (extra `codec`). "
+            "The first key encrypts, all decrypt."
+        ),
+    ] = None
     webhook_url: Annotated[BaseUrl | None, Field(description="Where notices are posted (extra `webhook`).")] = None
     webhook_secret: Annotated[SecretStr | None, Field(description="Standard Webhooks secret, whsec_...")] = None
     sentry_dsn: Annotated[SecretStr | None, Field(description="Where notices become events (extra `sentry`).")] = None
@@ -113,6 +148,18 @@ class Settings(BaseSettings):
     openai_project: Annotated[str | None, Field(validation_alias="OPENAI_PROJECT_ID")] = None
     anthropic_api_key: Annotated[SecretStr | None, Field(validation_alias="ANTHROPIC_API_KEY")] = None
     anthropic_base_url: Annotated[BaseUrl, Field(validation_alias="ANTHROPIC_BASE_URL")] = "https://api.anthropic.com"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's own hook
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - "
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """A variable counts before its file: it is the one that is seen."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -1,19 +1,22 @@
 """How Temporal is reached: from the client, from workers, from the command line, always in the same way."""
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
+from overnight.codec import data_converter
 from overnight.errors import TemporalError
+from overnight.settings import Settings
 
 DEFAULT_ADDRESS = "localhost:7233"
 
 
-async def connect_temporal() -> Client:
-    """Connect as the environment and Temporal's own TOML profiles say (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, ...).
+async def connect_temporal(settings: Settings) -> Client:
+    """Connect as the environment and Temporal's own TOML profiles say (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, ...), and
+    encrypt what crosses where the settings have keys for it.
 
     Raises:
+        ConfigurationError: the keys make no sense, or the extra for them is not installed.
         TemporalError: it does not answer, refuses us, or the configuration makes no sense.
     """
     try:
@@ -21,8 +24,9 @@ async def connect_temporal() -> Client:
     except (RuntimeError, ValueError) as error:
         raise TemporalError(f"Temporal's configuration makes no sense: {error}") from None
     config.setdefault("target_host", DEFAULT_ADDRESS)
+    converter = data_converter(settings)
     try:
-        return await Client.connect(**config, data_converter=pydantic_data_converter)
+        return await Client.connect(**config, data_converter=converter)
     except (RuntimeError, RPCError) as error:
         raise TemporalError(
             f"Temporal does not answer at {config['target_host']}: {error}. "

@@ -71,6 +71,27 @@ def dev(
     _finish(develop(modules or [], folder.absolute()))
 
 
+@app.command("codec-server")
+def codec_server(
+    host: Annotated[str, typer.Option(help="Where to listen; off loopback OVERNIGHT_CODEC_SERVER_TOKEN is needed.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 is any free one.")] = 8081,
+    ui_origin: Annotated[
+        list[str] | None, typer.Option(help="Where Temporal's UI is served; may be given more than once.")
+    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="A further host name of this server.")] = None,
+) -> None:
+    """Let Temporal's UI and CLI show payloads that OVERNIGHT_CODEC_KEYS encrypts."""
+    from overnight.cli.extras import require_codec  # noqa: PLC0415 - imported when it runs
+
+    require_codec("overnight codec-server")
+    from overnight.cli.codec_server import serve_codec  # noqa: PLC0415 - needs the extra
+
+    origins = ui_origin or ["http://localhost:8233", "http://localhost:8080"]
+    _finish(serve_codec(host=host, port=port, ui_origins=origins, names=name or []))
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     short_help="Run the provider simulator; `overnight simulate --help` lists its options.",

