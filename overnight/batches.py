@@ -138,6 +138,8 @@ class Batch:
     ingested_at: datetime | None
     hydrated_at: datetime | None
     handler_dispatched_at: datetime | None
+    pruned_at: datetime | None = None
+    """When its prompts and responses were deleted."""
     cancel_requested_at: datetime | None
     workflow_id: str | None
     provider_batch_id: str | None

@@ -22,6 +22,7 @@
     │   ├── BatchTooLargeError
     │   ├── EmptyBatchError
     │   ├── BatchClosedError        entries added, or a submit, after submit
+    │   ├── BatchOpenError          forgetting a batch that is in flight
     │   └── CancelRefusedError
     ├── NoOutputError               the output of an entry that did not succeed was asked for
     ├── ResponseError               an answer that is not an output; makes one entry `invalid`
@@ -184,6 +185,17 @@ class BatchClosedError(UsageError):
         super().__init__(
             f"Cannot {attempted} batch {batch_id}: it was submitted already. Create another batch for further entries."
         )
+
+
+class BatchOpenError(UsageError):
+    """A batch that is in flight cannot be forgotten: its results are still to come."""
+
+    def __init__(self, batch_id: object) -> None:
+        super().__init__(
+            f"Batch {batch_id} is not over yet. Wait until its handler has run, or cancel it first: "
+            f"overnight cancel {batch_id}"
+        )
+        self.batch_id = batch_id
 
 
 class CancelRefusedError(UsageError):

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -69,6 +70,28 @@ def dev(
     from overnight.cli.dev import develop  # noqa: PLC0415 - needs the extra
 
     _finish(develop(modules or [], folder.absolute()))
+
+
+@app.command()
+def prune(
+    days: Annotated[float, typer.Option(min=0, help="Since the handler ran.")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete prompts and responses of old batches. Counts, tokens and costs stay."""
+    from overnight.cli.retention import pruning  # noqa: PLC0415 - imported when it runs
+
+    _finish(pruning(timedelta(days=days), dry_run=dry_run, as_json=as_json))
+
+
+@app.command()
+def erase(batch_id: BatchId, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete everything of one batch but its counts, costs and dates: entries, custom ids, answers, metadata."""
+    from overnight.cli.retention import erasing  # noqa: PLC0415 - imported when it runs
+
+    if not yes:
+        typer.confirm(f"Erase all entries of batch {batch_id}? This cannot be undone", abort=True)
+    _finish(erasing(batch_id))
 
 
 @app.command("codec-server")

@@ -77,6 +77,7 @@ def batch_of(row: Row[Any]) -> Batch:
         ingested_at=row.ingested_at,
         hydrated_at=row.hydrated_at,
         handler_dispatched_at=row.handler_dispatched_at,
+        pruned_at=row.pruned_at,
         cancel_requested_at=row.cancel_requested_at,
         workflow_id=row.workflow_id,
         provider_batch_id=row.provider_batch_id,

@@ -11,6 +11,7 @@ from overnight.storage.dispatches import DispatchStore
 from overnight.storage.entries import EntryStore
 from overnight.storage.outputs import OutputStore
 from overnight.storage.results import ResultStore
+from overnight.storage.retention import RetentionStore
 from overnight.storage.submissions import SubmissionStore
 
 
@@ -25,6 +26,7 @@ class Store:
         self.results = ResultStore(engine)
         self.outputs = OutputStore(engine)
         self.dispatches = DispatchStore(engine)
+        self.retention = RetentionStore(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

@@ -93,6 +93,7 @@ batches = Table(
     _instant("ingested_at"),
     _instant("hydrated_at"),
     _instant("handler_dispatched_at"),
+    _instant("pruned_at"),
     Column("provider_batch_id", Text),
     Column("provider_details", JSONB, nullable=False, server_default=text("'{}'")),
     Column("progress_total", Integer, nullable=False, server_default=text("0")),

@@ -26,6 +26,7 @@ create table overnight.batches (
     ingested_at timestamptz,
     hydrated_at timestamptz,
     handler_dispatched_at timestamptz,
+    pruned_at timestamptz,
     provider_batch_id text,
     provider_details jsonb default '{}' not null,
     progress_total integer default 0 not null,
