@@ -55,8 +55,8 @@ class RetentionStore:
         return batch.entry_count
 
     async def erase(self, batch_id: UUID) -> None:
-        """Delete every row of a batch that is over but its own: counts, costs and dates stay, and no custom id, metadata
-        or text. A batch that was never submitted goes altogether.
+        """Delete every row of a batch that is over but its own: counts, costs and dates stay, and no custom id,
+        metadata or text. A batch that was never submitted goes altogether.
 
         Raises:
             UnknownBatchError: there is no such batch.
