@@ -23,6 +23,8 @@ class CleanUpActivities:
         async with heartbeating():
             orphans = await cancel_orphans(self._services, batch)
             files = await self._delete_uploads(batch)
+            if self._services.settings.delete_at_provider:
+                await self._forget(batch)
         return CleanUpReport(files_deleted=files, orphans_canceled=orphans)
 
     async def _delete_uploads(self, batch: Batch) -> int:
@@ -33,3 +35,8 @@ class CleanUpActivities:
         for file in unused:
             await provider.delete_upload(file)
         return len(unused)
+
+    async def _forget(self, batch: Batch) -> None:
+        if batch.provider_batch_id is not None and batch.handler_dispatched_at is not None:
+            uploads = await self._store.submissions.files_in_use(batch.id)
+            await self._services.provider(batch.provider).forget(batch.provider_batch_id, uploads)

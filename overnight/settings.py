@@ -131,6 +131,13 @@ class Settings(BaseSettings):
             "The first key encrypts, all decrypt."
         ),
     ] = None
+    delete_at_provider: Annotated[
+        bool,
+        Field(
+            description="Delete input files, result files and, where it can be done, batches at the provider once the "
+            "handler has run. A database that is restored to an earlier moment then cannot read them again."
+        ),
+    ] = False
     webhook_url: Annotated[BaseUrl | None, Field(description="Where notices are posted (extra `webhook`).")] = None
     webhook_secret: Annotated[SecretStr | None, Field(description="Standard Webhooks secret, whsec_...")] = None
     sentry_dsn: Annotated[SecretStr | None, Field(description="Where notices become events (extra `sentry`).")] = None

@@ -28,6 +28,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -208,6 +209,14 @@ class Api:
     ) -> dict[str, Any]:
         """A call that may be repeated. `needs` are the keys without which the answer is none, with their types."""
         return await self._answer(_Call(operation=operation, method=method, path=path, params=params), needs)
+
+    async def delete(self, operation: str, path: str) -> None:
+        """Delete something; what is gone already is no error."""
+        try:
+            await self.read(operation, "DELETE", path, needs={})
+        except ProviderError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+                raise
 
     async def upload(self, operation: str, path: str, *, body: Body, needs: Mapping[str, type]) -> dict[str, Any]:
         """Send a file. Repeating it is harmless."""

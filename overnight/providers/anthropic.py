@@ -94,6 +94,9 @@ class Anthropic(AnthropicFacts):
     async def delete_upload(self, file_id: str) -> None:
         raise NotImplementedError(f"Anthropic knows no uploaded input, and so no {file_id}.")
 
+    async def forget(self, provider_batch_id: str, uploads: Collection[str]) -> None:  # noqa: ARG002 - there are none
+        await self._api.delete("delete batch", _path(provider_batch_id))
+
     async def newest(self) -> str | None:
         page = await self._list({"limit": 1})
         return str(page["data"][0]["id"]) if page["data"] else None

@@ -257,6 +257,12 @@ class Provider(ProviderFacts, Protocol):
         """Delete an uploaded file; one that is gone already is no error."""
         ...
 
+    async def forget(self, provider_batch_id: str, uploads: Collection[str]) -> None:
+        """Delete what the provider keeps of a batch that is over and read: its input, its results, and the batch where
+        batches can be deleted. What is gone already is no error.
+        """
+        ...
+
     async def newest(self) -> str | None:
         """The marker to keep before the first create; None where batches can be tagged, or where there are none."""
         ...

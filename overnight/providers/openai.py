@@ -4,7 +4,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
 from uuid import UUID
@@ -92,11 +91,14 @@ class OpenAI(OpenAIFacts):
         return [file["id"] async for file in files if as_text(file.get("filename")).startswith(prefix)]
 
     async def delete_upload(self, file_id: str) -> None:
-        try:
-            await self._api.read("delete file", "DELETE", f"/files/{quote(file_id, safe='')}", needs={})
-        except ProviderError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
+        await self._api.delete("delete file", f"/files/{quote(file_id, safe='')}")
+
+    async def forget(self, provider_batch_id: str, uploads: Collection[str]) -> None:
+        """The files alone: OpenAI has no call that deletes a batch."""
+        details = (await self.fetch(provider_batch_id)).details
+        results = [details[key] for key in ("output_file_id", "error_file_id") if key in details]
+        for file_id in (*uploads, *results):
+            await self.delete_upload(file_id)
 
     async def newest(self) -> str | None:
         return None

@@ -195,6 +195,15 @@ async def test_a_create_that_is_given_up_before_its_last_bytes_makes_no_batch(jo
     assert job.bench.batches_at(job.adapter.name) == 0
 
 
+async def test_what_is_forgotten_twice_is_no_error(job: Job) -> None:
+    report = await job.ended()
+    uploads = [job.submission.file_id] if job.submission.file_id else []
+    for _ in range(2):
+        await job.adapter.forget(report.provider_batch_id, uploads)
+    with pytest.raises(PermanentProviderError):
+        await job.raw(report)
+
+
 async def test_a_create_that_is_refused_for_now_is_not_in_doubt(job: Job) -> None:
     job.bench.fault({"kind": "status", "status": 429, "retry_after": 7}, operation="batches.create", times=1)
     with pytest.raises(TransientProviderError) as caught:
