@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -44,6 +46,9 @@ OPENAI_KEY = "sk-chaos-openai-5e1f0a77c3"
 ANTHROPIC_KEY = "sk-ant-chaos-91b7d2e4f6"
 EXACT_TIMERS = {"history.timerProcessorMaxTimeShift": "10ms"}
 _LOOK_SECONDS = 0.1
+# Far more than anything takes on a busy machine, and less than the tests' own timeouts, which do not say what for.
+_PATIENCE = timedelta(minutes=3)
+_LAST_LINES = 40
 _TASK_TIMEOUT = timedelta(seconds=2)
 
 
@@ -102,10 +107,14 @@ class Workers:
         began = re.findall(rf"^{harness_worker.BEGAN}: (\d+)$", self.log, re.MULTILINE)
         return int(began[-1]) if len(began) > len(self.ends) else None
 
-    async def ready(self) -> None:
-        """Wait for one that polls."""
-        while self.log.rpartition(harness_worker.BEGAN)[2].find("worker is ready") < 0:
-            await asyncio.sleep(_LOOK_SECONDS)
+    @property
+    def is_ready(self) -> bool:
+        """Whether the one that lives polls."""
+        return "worker is ready" in self.log.rpartition(harness_worker.BEGAN)[2]
+
+    def last_words(self) -> str:
+        lines = "\n".join(f"    {line}" for line in self.log.splitlines()[-_LAST_LINES:])
+        return f"{self.process.program.name}, whose dead ended with {self.ends}:\n{lines}"
 
 
 @dataclass(kw_only=True)
@@ -155,7 +164,11 @@ class System:
         handler: type[BatchHandler] = KeepEffects,
         **options: Any,
     ) -> BatchHandle:
-        """Submit a batch. Where its worker shall die (and at which time of getting there), wait until it has."""
+        """Submit a batch. Where its worker shall die (and at which time of getting there), wait until it has.
+
+        Raises:
+            AssertionError: the batch is over, and nobody came to such a place.
+        """
         batch = await self.overnight.create_batch(provider=provider, model=MODELS[provider], handler=handler, **options)
         await batch.add_all(Judge(review=f"review {n} of {batch.id}") for n in range(entries))
         for point, at in die.items() if isinstance(die, Mapping) else [(name, 1) for name in die]:
@@ -164,15 +177,23 @@ class System:
             self.holds[batch.id] = harness_points.hold(self.points, batch.id, hold)
         await batch.submit()
         self.batches.append(batch)
-        while die and harness_points.armed(self.points):
-            await asyncio.sleep(_LOOK_SECONDS / 2)
+        if die:
+            await self.eventually(f"somebody dies at each of {die}", functools.partial(self._has_killed, batch))
         return batch
+
+    async def _has_killed(self, batch: BatchHandle) -> bool:
+        """Whether somebody has died at each of the batch's places."""
+        if not harness_points.armed(self.points, batch.id):
+            return True
+        was_over = await self.is_over(batch)
+        left = harness_points.armed(self.points, batch.id)
+        assert not (was_over and left), f"Nobody came to {left}, and the batch is over.\n{await self.standing()}"
+        return not left
 
     async def finish(self) -> None:
         """Wait until every workflow has completed, however often a server is away meanwhile."""
         for batch in self.batches:
-            while not await self.is_over(batch):
-                await asyncio.sleep(_LOOK_SECONDS)
+            await self.eventually(f"batch {batch.id} completes", functools.partial(self.is_over, batch))
 
     async def is_over(self, batch: BatchHandle) -> bool:
         with contextlib.suppress(RPCError):
@@ -184,9 +205,9 @@ class System:
 
     async def held(self, batch: BatchHandle) -> Path:
         """Wait until a worker has come to where the batch is to be held; deleting the file lets it go on."""
-        while not self.holds[batch.id].exists():
-            await asyncio.sleep(_LOOK_SECONDS)
-        return self.holds[batch.id]
+        hold = self.holds[batch.id]
+        await self.eventually(f"somebody comes to {hold.name}", hold.exists)
+        return hold
 
     def holder(self, batch: BatchHandle) -> int:
         """The process that holds it."""
@@ -194,17 +215,57 @@ class System:
 
     async def retried(self, batch: BatchHandle) -> None:
         """Wait until Temporal has given the batch's present step to somebody a second time."""
+        await self.eventually(f"a step of batch {batch.id} is tried again", functools.partial(self._is_retried, batch))
+
+    async def _is_retried(self, batch: BatchHandle) -> bool:
         handle = self.overnight.temporal.get_workflow_handle(workflow_id(batch.id))
-        while True:
-            pending = (await handle.describe()).raw_description.pending_activities
-            if any(step.attempt > 1 for step in pending):
-                return
-            await asyncio.sleep(_LOOK_SECONDS)
+        return any(step.attempt > 1 for step in (await handle.describe()).raw_description.pending_activities)
 
     async def until(self, query: str, parameters: Sequence[object] = ()) -> None:
         """Wait until a query has rows."""
-        while not self.rows(query, parameters):
-            await asyncio.sleep(_LOOK_SECONDS / 2)
+        await self.eventually(f"{query} {parameters} has rows", lambda: bool(self.rows(query, parameters)))
+
+    async def eventually(self, what: str, holds: Callable[[], bool | Awaitable[bool]]) -> None:
+        """Wait until it holds.
+
+        Raises:
+            TimeoutError: it does not within minutes; the text tells how everything stands.
+            EmbeddedServerError: nobody starts workers any more.
+        """
+        deadline = time.monotonic() + _PATIENCE.total_seconds()
+        while not (answer if isinstance(answer := holds(), bool) else await answer):
+            for worker in self.workers:
+                worker.process.raise_if_ended()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Waited {_PATIENCE} in vain until {what}.\n{await self.standing()}")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def standing(self) -> str:
+        """How everything stands, for whoever waits in vain."""
+        facts = [
+            self._stored(),
+            *[await self._workflow(batch) for batch in self.batches],
+            f"places where nobody came: {harness_points.armed(self.points)}",
+            *[worker.last_words() for worker in self.workers],
+        ]
+        return "\n".join(facts)
+
+    def _stored(self) -> str:
+        try:
+            rows = self.rows("select id, provider, status, trouble_code, handler_dispatched_at from overnight.batches")
+        except psycopg.Error as error:
+            return f"Postgres does not tell: {error}"
+        return "\n".join(" ".join(map(str, row)) for row in rows)
+
+    async def _workflow(self, batch: BatchHandle) -> str:
+        handle = self.overnight.temporal.get_workflow_handle(workflow_id(batch.id))
+        try:
+            described = await handle.describe(rpc_timeout=timedelta(seconds=5))
+        except RPCError as error:
+            return f"{handle.id}: Temporal does not tell: {error}"
+        pending = described.raw_description.pending_activities
+        steps = [f"{step.activity_type.name}, attempt {step.attempt}" for step in pending]
+        return f"{handle.id}: {described.status and described.status.name}, pending: {steps}"
 
 
 @contextlib.asynccontextmanager

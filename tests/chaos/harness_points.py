@@ -68,9 +68,10 @@ def _held(file: Path) -> Path:
     return file.with_name(file.name + _HELD)
 
 
-def armed(folder: Path) -> list[str]:
-    """Places where nobody has come yet."""
-    return sorted(file.name for file in folder.glob("*@*") if not file.name.endswith(_HELD))
+def armed(folder: Path, batch_id: UUID | None = None) -> list[str]:
+    """Places where nobody has come yet, of one batch or of all."""
+    files = folder.glob(f"*@{batch_id or '*'}")
+    return sorted(file.name for file in files if not file.name.endswith(_HELD))
 
 
 def _file(folder: Path, batch_id: UUID | str, point: str) -> Path:

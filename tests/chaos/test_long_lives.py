@@ -1,6 +1,7 @@
 """Long lives: a history that grows long continues as new, and the batch does not notice."""
 
 import asyncio
+import functools
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -34,8 +35,7 @@ async def test_a_batch_that_is_polled_hundreds_of_times_keeps_its_state_over_man
         await asyncio.gather(canceled.cancel(), unheard.cancel())
         # The provider hears no cancel before a border is crossed: that one is due is remembered over it.
         await histories(system, unheard, at_least=len(await runs(system, unheard)) + 1)
-        while not await system.is_over(too_old):
-            await asyncio.sleep(0.1)
+        await system.eventually("one is too old", functools.partial(system.is_over, too_old))
         await system.control("DELETE", "/faults")
 
         await system.finish()
@@ -61,8 +61,10 @@ async def assert_nothing_was_forgotten(system: System, batch: BatchHandle) -> No
 
 
 async def histories(system: System, batch: BatchHandle, *, at_least: int) -> None:
-    while len(await runs(system, batch)) < at_least:
-        await asyncio.sleep(0.2)
+    async def has_enough() -> bool:
+        return len(await runs(system, batch)) >= at_least
+
+    await system.eventually(f"batch {batch.id} has {at_least} histories", has_enough)
 
 
 async def runs(system: System, batch: BatchHandle) -> list[WorkflowHandle[object, object]]:
