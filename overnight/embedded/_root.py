@@ -7,12 +7,15 @@ it left in the data folder. Where a temporary data folder is gone (tests leave t
 others), its cluster is removed when the next one is made.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import pwd
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from overnight.embedded.process import Account
@@ -20,6 +23,7 @@ from overnight.errors import EmbeddedServerError
 
 SHARED = Path("/var/lib/overnight-embedded")
 _ORIGIN = "origin"
+_LOCK = "lock"
 
 
 def account_for_postgres() -> Account | None:
@@ -109,14 +113,24 @@ def place_cluster(link: Path) -> None:
     target = shared_folder() / f"cluster-{digest}"
     if link.is_symlink() and link.exists():
         return
-    _remove_abandoned_clusters()
-    link.unlink(missing_ok=True)
-    # The link comes first: a folder whose link is missing counts as abandoned.
-    link.symlink_to(target)
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(mode=0o755)
-    target.chmod(0o755)
-    (target / _ORIGIN).symlink_to(Path(os.path.realpath(link.parent)) / link.name)
+    # Test processes start their servers at the same moment, and would remove the same folders.
+    with _one_process_at_a_time():
+        _remove_abandoned_clusters()
+        link.unlink(missing_ok=True)
+        # The link comes first: a folder whose link is missing counts as abandoned.
+        link.symlink_to(target)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(mode=0o755)
+        target.chmod(0o755)
+        (target / _ORIGIN).symlink_to(Path(os.path.realpath(link.parent)) / link.name)
+
+
+@contextlib.contextmanager
+def _one_process_at_a_time() -> Iterator[None]:
+    """Hold a lock that dies with its process."""
+    with (SHARED / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _remove_abandoned_clusters() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import textwrap
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -313,6 +315,33 @@ async def test_programs_that_nobody_cannot_reach_are_copied_once_and_run_from_th
     async with EmbeddedPostgres(data_dir=tmp_path, durable=False):
         assert sorted(_root.SHARED.iterdir()) == copies
     shutil.rmtree(_root.SHARED)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root cannot run Postgres as itself")
+def test_processes_that_start_at_once_do_not_stumble_over_the_clusters_that_all_of_them_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readlink = Path.readlink
+
+    def hesitantly(path: Path) -> Path:
+        time.sleep(random.uniform(0, 0.01))
+        return readlink(path)
+
+    monkeypatch.setattr(Path, "readlink", hesitantly)
+    monkeypatch.setattr(_root, "SHARED", tmp_path / "shared")
+    monkeypatch.setattr(_root.tempfile, "tempdir", f"{tmp_path}")
+    for number in range(20):
+        cluster = _root.shared_folder() / f"cluster-{number}"
+        cluster.mkdir()
+        (cluster / "origin").symlink_to(tmp_path / f"gone-{number}" / "cluster")
+    links = [tmp_path / f"folder-{number}" / "cluster" for number in range(4)]
+    for link in links:
+        link.parent.mkdir()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_root.place_cluster, links))
+
+    assert sorted((tmp_path / "shared").glob("cluster-*")) == sorted(link.resolve() for link in links)
 
 
 # Temporal
