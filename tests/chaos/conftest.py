@@ -20,6 +20,7 @@ def surviving(tmp_path: Path) -> StartSystem:
         async with running_system(tmp_path, **options) as system:
             yield system
             await system.finish()
+            await system.settle()
             assert complaints(await audit(system)) == []
 
     return start

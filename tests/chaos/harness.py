@@ -49,6 +49,10 @@ _LOOK_SECONDS = 0.1
 # Far more than anything takes on a busy machine, and less than the tests' own timeouts, which do not say what for.
 _PATIENCE = timedelta(minutes=3)
 _LAST_LINES = 40
+_PROVIDERS_IN_DOUBT = """
+select distinct provider from overnight.submissions join overnight.batches on id = batch_id
+where started_at is not null and accepted_at is null and resolved_at is null
+"""
 _TASK_TIMEOUT = timedelta(seconds=2)
 
 
@@ -194,6 +198,13 @@ class System:
         """Wait until every workflow has completed, however often a server is away meanwhile."""
         for batch in self.batches:
             await self.eventually(f"batch {batch.id} completes", functools.partial(self.is_over, batch))
+
+    async def settle(self) -> None:
+        """Go on as a deployment does: a doubt that outlives its batch is settled while a later batch is polled."""
+        await self.control("DELETE", "/faults")
+        for (provider,) in self.rows(_PROVIDERS_IN_DOUBT):
+            await self.submit(provider)
+        await self.finish()
 
     async def is_over(self, batch: BatchHandle) -> bool:
         with contextlib.suppress(RPCError):

@@ -47,8 +47,7 @@ async def test_a_worker_may_die_at_any_step_of_a_create(surviving: StartSystem, 
         await system.fault(SLOW_CREATE, operation="batches.create")
         await dying(system, [provider], "create_provider_batch", ["create.during"])
         await system.control("DELETE", "/faults")
-        # It does not tell this one's.
-        await system.fault(LOST, operation="batches.create")
+        await system.fault(LOST, operation="batches.create", times=1)
         await system.submit(provider, die=["create_provider_batch/create.after", "create_provider_batch/find.after"])
 
 
