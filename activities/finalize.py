@@ -12,7 +12,7 @@ from activities.heartbeats import heartbeating
 from activities.services import Services
 from overnight.batches import Batch, Outcome
 from overnight.contracts import BatchRef, HydrateReport, IngestReport
-from overnight.costs import price_version
+from overnight.costs import Tariff, tariff
 from overnight.errors import ProviderError, TransientProviderError
 from overnight.hydrating import verdict_of
 from overnight.ingesting import Sorter
@@ -61,7 +61,7 @@ class IngestActivities:
         if batch.ingested_at is None:
             if batch.provider_batch_id is not None:
                 await self._ingest_what_there_is(batch, batch.provider_batch_id)
-            await self._store.results.finish(batch.id, price_version=price_version())
+            await self._store.results.finish(batch.id, price_version=self._tariff(batch).version)
         return await self._report(batch)
 
     async def _ingest_what_there_is(self, batch: Batch, provider_batch_id: str) -> None:
@@ -105,12 +105,16 @@ class IngestActivities:
 
     async def _sorter(self, batch: Batch) -> Sorter:
         return Sorter(
-            batch=batch,
             facts=provider_facts(batch.provider),
             token=(await self._store.submissions.current(batch.id)).token,
+            tariff=self._tariff(batch),
             positions=await self._store.entries.positions(batch.id),
             seen=await self._store.results.seen(batch.id),
         )
+
+    def _tariff(self, batch: Batch) -> Tariff:
+        overrides = self._services.settings.prices
+        return tariff(batch.provider, batch.model, at=batch.submitted_at, overrides=overrides)
 
     async def _report(self, batch: Batch) -> IngestReport:
         counts = await self._store.results.line_counts(batch.id)

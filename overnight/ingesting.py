@@ -3,8 +3,7 @@
 from collections.abc import Mapping, MutableSet
 from dataclasses import dataclass
 
-from overnight.batches import Batch
-from overnight.costs import cost_of
+from overnight.costs import Tariff
 from overnight.providers.base import (
     ForeignLineError,
     LineBlock,
@@ -22,13 +21,14 @@ class Sorter:
     """Sorts lines for one batch.
 
     Attributes:
+        tariff: what the batch's model cost on the day of its submission.
         positions: the position of each custom id of the batch.
         seen: positions of the entries that have their result already; it grows as lines are sorted.
     """
 
-    batch: Batch
     facts: ProviderFacts
     token: str
+    tariff: Tariff
     positions: Mapping[str, int]
     seen: MutableSet[int]
 
@@ -57,12 +57,11 @@ class Sorter:
         return self._result(position, parsed, line)
 
     def _result(self, position: int, parsed: ResultLine, line: bytes) -> NewResult:
-        batch = self.batch
         return NewResult(
             position=position,
             outcome=parsed.outcome,
             usage=parsed.usage,
-            cost=cost_of(parsed.usage, provider=batch.provider, model=batch.model, at=batch.submitted_at),
+            cost=self.tariff.cost_of(parsed.usage),
             error_code=parsed.error_code,
             reason=parsed.reason,
             # A line that names its entry stays with it, even where its bytes are not quite text.

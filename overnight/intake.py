@@ -3,12 +3,14 @@
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from overnight.costs import knows_model
 from overnight.errors import CustomIdError, RequestError, UnknownModelError
+from overnight.prices import PriceOverrides
 from overnight.providers.base import ProviderFacts
 from overnight.storage.entries import NewEntry, Room
 from overnight.tasks import Task, tasks
@@ -24,7 +26,9 @@ class RawRequest:
 Item = Task[Any] | RawRequest
 
 
-def check_model(facts: ProviderFacts, model: str, *, allow_unknown: bool) -> None:
+def check_model(
+    facts: ProviderFacts, model: str, *, allow_unknown: bool, overrides: PriceOverrides = MappingProxyType({})
+) -> None:
     """Refuse a model that cannot be batched, or whose name is probably a slip.
 
     Raises:
@@ -32,12 +36,13 @@ def check_model(facts: ProviderFacts, model: str, *, allow_unknown: bool) -> Non
     """
     if not facts.supports_batch(model):
         raise UnknownModelError("batch model", model, f"Provider {facts.name!r} takes no batches for this model.")
-    if not allow_unknown and not knows_model(facts.name, model):
+    if not allow_unknown and not knows_model(facts.name, model, overrides=overrides):
         raise UnknownModelError(
             "model",
             model,
             f"The installed price table has no such model of {facts.name!r}. If the name is right, pass "
-            f"allow_unknown_model=True: the batch runs, and its cost stays unknown.",
+            f"allow_unknown_model=True: the batch runs, and its cost stays unknown; or say its price in "
+            f"OVERNIGHT_PRICES.",
         )
 
 

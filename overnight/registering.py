@@ -31,7 +31,7 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
         ConfigurationError: the poll schedule makes no sense, or the metadata cannot be stored.
     """
     facts = provider_facts(options.provider)
-    check_model(facts, options.model, allow_unknown=options.allow_unknown_model)
+    check_model(facts, options.model, allow_unknown=options.allow_unknown_model, overrides=settings.prices)
     if options.handler is not None and options.handler_task_queue is None:
         # With a task queue of its own the handler lives in another process, which alone knows its names.
         handlers.resolve(options.handler)

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from overnight.errors import ConfigurationError
+from overnight.prices import PriceOverrides, read_overrides
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS, PollSchedule
 
 
@@ -138,6 +139,15 @@ class Settings(BaseSettings):
             "handler has run. A database that is restored to an earlier moment then cannot read them again."
         ),
     ] = False
+    prices: Annotated[
+        PriceOverrides,
+        NoDecode,
+        BeforeValidator(read_overrides),
+        Field(
+            description="Prices of your own, as JSON or the path of a JSON file: provider, model, then US dollars per "
+            "million tokens for input, output, cached, cache_write and cache_write_1h, and batch_factor."
+        ),
+    ] = Field(default_factory=dict)
     webhook_url: Annotated[BaseUrl | None, Field(description="Where notices are posted (extra `webhook`).")] = None
     webhook_secret: Annotated[SecretStr | None, Field(description="Standard Webhooks secret, whsec_...")] = None
     sentry_dsn: Annotated[SecretStr | None, Field(description="Where notices become events (extra `sentry`).")] = None

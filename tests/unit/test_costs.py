@@ -1,13 +1,19 @@
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.metadata import version
+from typing import Any
 
+import genai_prices
 import pytest
-from hypothesis import given
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overnight.batches import Cost, Usage
-from overnight.costs import cost_of, knows_model, price_version
+from overnight.costs import Tariff, _Listed, cost_of, knows_model, price_version, tariff
+from overnight.prices import read_overrides
 
 UNKNOWN = Cost(billed=None, list_price=None)
 MILLION = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
@@ -120,6 +126,105 @@ def test_requests_of_one_day_cost_the_same_at_any_hour() -> None:
 
 def test_the_price_table_is_named_with_its_version() -> None:
     assert price_version() == f"genai-prices {version('genai-prices')}"
+
+
+MODELS = [
+    (provider.id, model.id)
+    for provider in get_snapshot().providers
+    if provider.id in ("openai", "anthropic")
+    for model in provider.models
+]
+DAYS = [datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)]
+"""Before, between and after the days on which prices of the table change."""
+
+
+@st.composite
+def sensible_usages(draw: st.DrawFn) -> Usage:
+    """Prompts on both sides of every length at which the table's prices change, split in any way."""
+    edges = (0, 1, 100_000, 200_000, 272_000, 10**9)
+    prompt = draw(st.one_of(st.integers(0, 10**9), st.sampled_from(edges), st.sampled_from(edges).map((1).__add__)))
+    read = draw(st.integers(0, prompt))
+    written = draw(st.integers(0, prompt - read))
+    return Usage(
+        input_tokens=prompt,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=draw(st.integers(0, written)),
+        output_tokens=draw(st.integers(0, 10**9)),
+    )
+
+
+def by_the_table(usage: Usage, provider: str, model: str, at: datetime, context: dict[str, str] | None) -> Any:
+    fields = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
+    counted = genai_prices.Usage(**{f"{name}_tokens": getattr(usage, f"{name}_tokens") for name in fields})
+    return genai_prices.calc_price(
+        counted, model, provider_id=provider, genai_request_timestamp=at, price_context=context
+    )
+
+
+@pytest.mark.parametrize(("provider", "model"), MODELS)
+@settings(max_examples=8, deadline=None)
+@given(usage=st.one_of(sensible_usages(), usages), at=st.sampled_from(DAYS))
+def test_every_model_costs_what_the_price_table_calculates(
+    usage: Usage, at: datetime, provider: str, model: str
+) -> None:
+    try:
+        standard = by_the_table(usage, provider, model, at, None)
+        batch = by_the_table(usage, provider, model, at, {"processing": "batch"})
+    except (LookupError, ValueError):
+        expected = UNKNOWN
+    else:
+        factor = Decimal("0.5") if batch.model_price == standard.model_price else 1
+        expected = Cost(billed=batch.total_price * factor, list_price=standard.total_price)
+    assert cost_of(usage, provider=provider, model=model, at=at) == expected
+
+
+def test_prices_that_are_not_linear_in_the_tokens_are_left_to_the_table() -> None:
+    per_request = ModelPrice(input_mtok=Decimal(1), requests_kcount=Decimal(2))
+    listed = _Listed(batch=per_request, standard=per_request, factor=Decimal(1))
+    assert listed.tiers() == ()
+    prices = Tariff(tiers=(), otherwise=listed.cost_if_sensible, version="v")
+    assert prices.cost_of(Usage(input_tokens=1_000_000)).billed == Decimal("1.002")
+
+
+OWN = read_overrides(
+    """{"openai": {"mine": {"input": 0.1, "output": "0.4", "cached": 0.05}, "o3": {"input": 7, "output": 9,
+    "batch_factor": 0.8}}, "anthropic": {"claude-mine": {"input": 1, "output": 5, "cached": 0.1, "cache_write": 1.25,
+    "cache_write_1h": 2}}}"""
+)
+
+
+def test_a_price_of_ones_own_is_used_for_a_model_that_the_table_does_not_know() -> None:
+    usage = Usage(input_tokens=3, cache_read_tokens=1, output_tokens=1)
+    cost = cost_of(usage, provider="openai", model="mine", overrides=OWN)
+    assert cost == Cost(billed=Decimal("3.25e-7"), list_price=Decimal("6.5e-7"))
+    assert knows_model("openai", "mine", overrides=OWN)
+    assert not knows_model("anthropic", "mine", overrides=OWN)
+
+
+def test_a_price_of_ones_own_goes_before_the_tables_and_has_its_own_batch_factor() -> None:
+    cost = cost_of(MILLION, provider="openai", model="o3", overrides=OWN)
+    assert cost == Cost(billed=Decimal("12.8"), list_price=Decimal(16))
+
+
+def test_a_price_of_ones_own_knows_every_kind_of_token() -> None:
+    usage = Usage(
+        input_tokens=10_000_000, cache_read_tokens=1_000_000, cache_write_tokens=3_000_000, cache_write_1h_tokens=10**6
+    )
+    cost = cost_of(usage, provider="anthropic", model="claude-mine", overrides=OWN)
+    assert cost.list_price == 6 + Decimal("0.1") + Decimal("2.5") + 2
+    assert cost.billed == cost.list_price / 2
+
+
+def test_tokens_of_a_kind_without_a_price_have_an_unknown_cost() -> None:
+    usage = Usage(input_tokens=10, cache_write_tokens=1)
+    assert cost_of(usage, provider="openai", model="mine", overrides=OWN) == UNKNOWN
+
+
+def test_batches_keep_which_prices_they_were_priced_with() -> None:
+    assert tariff("openai", "gpt-4o", overrides=OWN).version == price_version()
+    assert re.fullmatch(r"OVERNIGHT_PRICES [0-9a-f]{12}", tariff("openai", "o3", overrides=OWN).version)
+    assert tariff("openai", "mine", overrides=OWN).version != tariff("openai", "o3", overrides=OWN).version
 
 
 @given(usages, usages)

@@ -5,14 +5,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from overnight.batches import Batch, Outcome
+from overnight.batches import Outcome
+from overnight.costs import tariff
 from overnight.ingesting import Sorter
 from overnight.providers import provider_facts
 from overnight.providers._jsonl import LineSplitter
@@ -26,10 +26,6 @@ FACTS = provider_facts("openai")
 START = ResultPosition(source="output")
 
 
-def batch(provider: str = "openai", model: str = "gpt-4o-mini") -> Batch:
-    return cast("Batch", SimpleNamespace(provider=provider, model=model, submitted_at=None))
-
-
 def line(custom_id: str, text: str = "", **usage: Any) -> bytes:
     body = {"choices": [{"message": {"content": text}}], "usage": usage}
     value = {"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}
@@ -38,7 +34,11 @@ def line(custom_id: str, text: str = "", **usage: Any) -> bytes:
 
 def sorter(seen: set[int] | None = None, facts: ProviderFacts = FACTS) -> Sorter:
     return Sorter(
-        batch=batch(), facts=facts, token=TOKEN, positions=POSITIONS, seen=seen if seen is not None else set()
+        facts=facts,
+        token=TOKEN,
+        tariff=tariff("openai", "gpt-4o-mini"),
+        positions=POSITIONS,
+        seen=seen if seen is not None else set(),
     )
 
 

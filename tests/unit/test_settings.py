@@ -1,5 +1,6 @@
 import os
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,29 @@ def test_a_file_that_cannot_be_read_is_named_by_its_variable(monkeypatch: pytest
 def test_only_secrets_are_read_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "queue").write_text("mine")
     assert read(monkeypatch, OVERNIGHT_TASK_QUEUE_FILE=str(tmp_path / "queue")).task_queue == "overnight"
+
+
+def test_own_prices_come_from_a_text_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = '{"openai": {"mine": {"input": 0.1, "output": 0.4}}}'
+    inline = read(monkeypatch, OVERNIGHT_PRICES=text).prices
+    assert inline["openai"]["mine"].input == Decimal("0.1")
+    (tmp_path / "prices.json").write_text(text)
+    assert read(monkeypatch, OVERNIGHT_PRICES=str(tmp_path / "prices.json")).prices == inline
+    assert read(monkeypatch, OVERNIGHT_PRICES="").prices == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("/no/such/file.json", "cannot be read"),
+        ("{", "Expecting property name"),
+        ('{"openai": {"mine": {"input": 1}}}', "Field required"),
+        ('{"openai": {"mine": {"input": -1, "output": 1}}}', "greater than or equal to 0"),
+        ('{"openai": {"mine": {"input": NaN, "output": 1}}}', "finite"),
+        ('{"openai": {"mine": {"input": 1, "output": 1, "batch_factor": 50}}}', "less than or equal to 1"),
+        ('{"openai": {"mine": {"input": 1, "output": 1, "outputs": 1}}}', "not permitted"),
+    ],
+)
+def test_senseless_prices_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"OVERNIGHT_PRICES: .*{said}"):
+        read(monkeypatch, OVERNIGHT_PRICES=text)
