@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from overnight.batches import Batch, BatchStatus, Cost, Entry, Outcome, Progress, Usage
     from overnight.client import BatchHandle, Overnight
     from overnight.errors import NoOutputError, OvernightError, ProviderError, ResponseError, ServerError, UsageError
+    from overnight.estimates import Estimate
     from overnight.handlers import BatchHandler
     from overnight.intake import RawRequest
     from overnight.providers.base import Message, Response
@@ -25,6 +26,7 @@ _HOMES = {
         "ServerError",
         "UsageError",
     ),
+    "overnight.estimates": ("Estimate",),
     "overnight.handlers": ("BatchHandler",),
     "overnight.intake": ("RawRequest",),
     "overnight.providers.base": ("Message", "Response"),
@@ -41,6 +43,7 @@ __all__ = [
     "BatchStatus",
     "Cost",
     "Entry",
+    "Estimate",
     "Message",
     "NoOutputError",
     "Outcome",

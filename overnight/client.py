@@ -17,6 +17,7 @@ from overnight import contracts
 from overnight.batches import Batch, Entry, OnAmbiguousSubmit, Outcome
 from overnight.contracts import BatchOptions, BatchStart, BatchSummary, ProgressReport
 from overnight.errors import BatchClosedError, TemporalError, UsageError
+from overnight.estimates import Estimate, estimate
 from overnight.handlers import BatchHandler, handlers
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, Item, iterate, room
@@ -89,6 +90,14 @@ class BatchHandle:
                 yield intake.entry(item, custom_id(item) if custom_id else None)
 
         return await self._store.entries.add(self.id, rendered(), room(facts))
+
+    async def estimate(self) -> Estimate:
+        """What the batch will use and cost, from the entries it has by now; nothing is sent for it.
+
+        Raises:
+            UnknownBatchError: there is no such batch.
+        """
+        return await estimate(self._store, await self.get(), self._settings.prices)
 
     async def submit(self) -> None:
         """Hand the batch over: from here on its workflow looks after it, and no entry can be added.

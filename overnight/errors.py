@@ -21,6 +21,7 @@
     │   │   └── RequestError        the provider could not take this request
     │   ├── BatchTooLargeError
     │   ├── EmptyBatchError
+    │   ├── CostLimitError          the batch could cost more than its max_cost
     │   ├── BatchClosedError        entries added, or a submit, after submit
     │   ├── BatchOpenError          forgetting a batch that is in flight
     │   └── CancelRefusedError
@@ -39,6 +40,7 @@
 """
 
 from datetime import timedelta
+from decimal import Decimal
 
 
 class OvernightError(Exception):
@@ -176,6 +178,17 @@ class EmptyBatchError(UsageError):
 
     def __init__(self, batch_id: object) -> None:
         super().__init__(f"Batch {batch_id} has no entries. Add at least one with `await batch.add(task)`.")
+
+
+class CostLimitError(UsageError):
+    """A batch could cost more than its `max_cost`, or nobody can say what it costs at most."""
+
+    def __init__(self, batch_id: object, max_cost: Decimal, found: str) -> None:
+        super().__init__(
+            f"Batch {batch_id} may cost at most ${max_cost}, and {found}. Nothing was sent. "
+            f"Allow it more, give its tasks a lower max_tokens, or split it; `batch.estimate()` has the figures."
+        )
+        self.max_cost = max_cost
 
 
 class BatchClosedError(UsageError):

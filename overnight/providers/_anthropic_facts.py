@@ -21,12 +21,14 @@ from overnight.providers._values import (
     count,
     read_line,
 )
+from overnight.providers._weights import Weighing
 from overnight.providers.base import (
     EntryLine,
     ForeignLineError,
     Limits,
     MalformedLineError,
     Prompt,
+    RequestWeight,
     Response,
     ResultLine,
     ToolCall,
@@ -58,6 +60,14 @@ REFUSED: Mapping[str, str] = {
     "context_hint": "a batch takes no hints; leave it out",
     "cache_hint": "a batch takes no hints; leave it out",
 }
+WEIGHING = Weighing(
+    texts=("system", "messages"),
+    schemas=("tools", "output_config"),
+    limits=("max_tokens",),
+    tokens_for_tools=346,  # of the system prompt that explains tools (provider's page on tool use, November 2026)
+    references={"container": "files", "mcp_servers": "tools of the provider"},
+    cache_is_asked_for=True,
+)
 TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 HEAD, TAIL = b'{"requests":[', b"]}"
@@ -126,6 +136,9 @@ class AnthropicFacts:
         max_tokens = request["max_tokens"]
         if type(max_tokens) is not int or max_tokens < 1:
             raise RequestError(f"max_tokens: {max_tokens!r} is not a whole number of at least 1.")
+
+    def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:  # noqa: ARG002 - there is one
+        return WEIGHING.weigh(request)
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         try:

@@ -23,12 +23,14 @@ from overnight.providers._values import (
     count,
     read_line,
 )
+from overnight.providers._weights import Weighing
 from overnight.providers.base import (
     EntryLine,
     Limits,
     MalformedLineError,
     Message,
     Prompt,
+    RequestWeight,
     Response,
     ResultLine,
     ToolCall,
@@ -60,6 +62,27 @@ REFUSED_EVERYWHERE: Mapping[str, str] = {
     "background": "a batch runs in the background by itself; leave it out",
 }
 REQUIRED: Mapping[str, Sequence[str]] = {RESPONSES: (), CHAT: ("messages",), EMBEDDINGS: ("input",)}
+
+REFERENCES: Mapping[str, str] = {
+    "prompt": "stored prompts",
+    "previous_response_id": "earlier responses",
+    "conversation": "earlier responses",
+}
+WEIGHINGS: Mapping[str, Weighing] = {
+    RESPONSES: Weighing(
+        texts=("instructions", "input"),
+        schemas=("tools", "text"),
+        limits=("max_output_tokens",),
+        references=REFERENCES,
+    ),
+    CHAT: Weighing(
+        texts=("messages",),
+        schemas=("tools", "functions", "response_format"),
+        limits=("max_completion_tokens", "max_tokens"),
+        references={"web_search_options": "tools of the provider"},
+    ),
+    EMBEDDINGS: Weighing(texts=("input",), answers=False, references={}),
+}
 
 CUSTOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
@@ -113,6 +136,9 @@ class OpenAIFacts:
         # A stored prompt or an earlier response can take the place of the input.
         if endpoint == RESPONSES and not any(request.get(key) for key in ("input", "prompt", "previous_response_id")):
             raise RequestError("input: the endpoint needs it, and the request has none.")
+
+    def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:
+        return WEIGHINGS[endpoint].weigh(request)
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:  # noqa: ARG002 - the token is in the batch's metadata
         try:

@@ -188,6 +188,23 @@ class Response:
     embedding: Sequence[float] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RequestWeight:
+    """What can be said of a request's tokens before it is sent.
+
+    Attributes:
+        tokens: of the prompt, roughly.
+        max_output_tokens: how long the answer can become; None where the request sets no limit.
+        uncounted: kinds of content that `tokens` leaves out.
+        may_write_cache: its prompt can be billed as written to the provider's cache.
+    """
+
+    tokens: int
+    max_output_tokens: int | None
+    uncounted: frozenset[str] = frozenset()
+    may_write_cache: bool = False
+
+
 class ProviderFacts(Protocol):
     """What is to be known of a provider without a key and without a connection."""
 
@@ -218,6 +235,10 @@ class ProviderFacts(Protocol):
         Raises:
             RequestError: with the field at fault.
         """
+        ...
+
+    def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:
+        """What a request that was rendered or checked here will be read and billed as, roughly."""
         ...
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:

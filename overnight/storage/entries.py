@@ -3,10 +3,11 @@
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError
@@ -131,12 +132,22 @@ class EntryStore:
             raise DuplicateCustomIdError(_custom_id_of(error)) from None
 
     async def pages(self, batch_id: UUID) -> AsyncIterator[Sequence[EntryLine]]:
-        """The batch's entries in the order of adding, in pages of bounded size.
+        """The batch's entries in the order of adding, as they are sent."""
+        async for page in self._pages(batch_id, entries.c.custom_id):
+            yield [EntryLine(custom_id=row.custom_id, request=row.request) for row in page]
+
+    async def requests(self, batch_id: UUID) -> AsyncIterator[Sequence[tuple[str | None, str]]]:
+        """The Task and the request of every entry, in the order of adding."""
+        async for page in self._pages(batch_id, entries.c.task):
+            yield [(row.task, row.request) for row in page]
+
+    async def _pages(self, batch_id: UUID, *columns: ColumnElement[Any]) -> AsyncIterator[Sequence[Row[Any]]]:
+        """Pages of bounded size.
 
         Each page is a query of its own, so that an upload that takes an hour holds no transaction open for an hour.
         """
         query = (
-            select(entries.c.position, entries.c.custom_id, entries.c.request)
+            select(entries.c.position, entries.c.request, *columns)
             .where(entries.c.batch_id == batch_id, entries.c.position > bindparam("after"))
             .order_by(entries.c.position)
             .limit(_PAGE_ENTRIES)
@@ -144,11 +155,11 @@ class EntryStore:
         after = 0
         while True:
             async with self._engine.connect() as connection:
-                page: list[EntryLine] = []
+                page: list[Row[Any]] = []
                 size = 0
                 async with connection.stream(query, {"after": after}) as rows:
                     async for row in rows:
-                        page.append(EntryLine(custom_id=row.custom_id, request=row.request))
+                        page.append(row)
                         after, size = row.position, size + len(row.request)
                         if size > _PAGE_BYTES:
                             break

@@ -10,6 +10,7 @@ from overnight.storage.database import check_schema, create_engine, upgrade
 from overnight.storage.dispatches import DispatchStore
 from overnight.storage.entries import EntryStore
 from overnight.storage.outputs import OutputStore
+from overnight.storage.past import PastStore
 from overnight.storage.results import ResultStore
 from overnight.storage.retention import RetentionStore
 from overnight.storage.submissions import SubmissionStore
@@ -23,6 +24,7 @@ class Store:
         self.batches = BatchStore(engine)
         self.submissions = SubmissionStore(engine)
         self.entries = EntryStore(engine)
+        self.past = PastStore(engine)
         self.results = ResultStore(engine)
         self.outputs = OutputStore(engine)
         self.dispatches = DispatchStore(engine)

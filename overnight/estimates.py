@@ -1,0 +1,250 @@
+"""What a batch will cost, said before it is sent.
+
+Nobody but the provider knows its tokenizer, so prompts are weighed by their bytes, and held against what the provider
+counted for entries like them: the same Task, model and endpoint, in this database. How long the answers will be only
+the past can say; `max_tokens` says how long they can become. Each figure comes with how it was made, and with what it
+leaves out.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from math import ceil
+from typing import TypeVar
+
+from pydantic_core import from_json
+
+from overnight.batches import Batch, Cost, Usage
+from overnight.costs import Tariff, tariff
+from overnight.errors import CostLimitError
+from overnight.prices import PriceOverrides
+from overnight.providers import provider_facts
+from overnight.providers.base import RequestWeight
+from overnight.storage.past import PastEntry
+from overnight.storage.store import Store
+
+# With fewer entries to go by, a single odd one would decide.
+_ENOUGH = 20
+
+# How far above its weight a prompt can come out. Prose stays below 1.4; tables of digits and base64 come near 2.
+_MARGIN = 2.0
+
+_UNKNOWN = Cost(billed=None, list_price=None)
+
+N = TypeVar("N", int, Decimal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a batch will use and cost, as far as that can be known beforehand.
+
+    Attributes:
+        input_tokens: of all prompts, as expected.
+        input_tokens_at_most: with a margin, for bytes say little about tokens; None where there is more than text.
+        output_tokens: as expected from earlier answers; None where there are too few.
+        output_tokens_at_most: by the limits that the requests set; None where one sets none.
+        input_cost: of the prompts alone, as expected.
+        cost: of prompts and answers, as expected. Like every amount, it is None where it cannot be known.
+        cost_at_most: if every prompt comes out long and every answer as long as it may.
+        how: how this was made, in sentences.
+        unknown: what these figures leave out, in sentences; empty where nothing is known to be left out.
+    """
+
+    entries: int
+    input_tokens: int
+    input_tokens_at_most: int | None
+    output_tokens: int | None
+    output_tokens_at_most: int | None
+    input_cost: Cost
+    cost: Cost
+    cost_at_most: Cost
+    how: Sequence[str]
+    unknown: Sequence[str]
+
+
+@dataclass(kw_only=True)
+class _Past:
+    """What was counted for entries of one Task, and what we would have said."""
+
+    count: int = 0
+    weighed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    furthest: float = 0.0
+
+    def add(self, weight: RequestWeight, entry: PastEntry) -> None:
+        self.count += 1
+        self.weighed += weight.tokens
+        self.input_tokens += entry.input_tokens
+        self.output_tokens += entry.output_tokens
+        self.furthest = max(self.furthest, entry.input_tokens / max(weight.tokens, 1))
+
+    @property
+    def suffices(self) -> bool:
+        return self.count >= _ENOUGH
+
+    def expected(self, weight: RequestWeight) -> int:
+        return ceil(weight.tokens * self.input_tokens / max(self.weighed, 1)) if self.suffices else weight.tokens
+
+    def at_most(self, weight: RequestWeight) -> int:
+        return ceil(weight.tokens * (self.furthest if self.suffices else _MARGIN))
+
+    def answer(self, weight: RequestWeight) -> int | None:
+        if weight.max_output_tokens == 0:
+            return 0
+        if not self.suffices:
+            return None
+        expected = ceil(self.output_tokens / self.count)
+        return expected if weight.max_output_tokens is None else min(expected, weight.max_output_tokens)
+
+
+_NO_PAST = _Past()
+
+
+@dataclass(kw_only=True)
+class _Sum:
+    """Tokens and money so far; what is unknown of one entry is unknown of all."""
+
+    tariff: Tariff
+    output_tokens: int | None = 0
+    billed: Decimal | None = Decimal(0)
+    list_price: Decimal | None = Decimal(0)
+
+    def add(self, usage: Usage | None) -> None:
+        cost = self.tariff.cost_of(usage) if usage else _UNKNOWN
+        self.billed = _plus(self.billed, cost.billed)
+        self.list_price = _plus(self.list_price, cost.list_price)
+        self.output_tokens = _plus(self.output_tokens, usage.output_tokens if usage else None)
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(billed=self.billed, list_price=self.list_price)
+
+
+def _plus(one: N | None, other: N | None) -> N | None:
+    return None if one is None or other is None else one + other
+
+
+class _Estimator:
+    """Adds a batch up, entry by entry."""
+
+    def __init__(self, batch: Batch, tariff: Tariff, past: Mapping[str | None, _Past]) -> None:
+        self._batch, self._tariff, self._past = batch, tariff, past
+        self._facts = provider_facts(batch.provider)
+        self._entries = self._input = self._input_at_most = self._output_at_most = self._unbounded = 0
+        self._prompts, self._expected, self._at_most = (_Sum(tariff=tariff) for _ in range(3))
+        self._uncounted: Counter[str] = Counter()
+        self._tasks: Counter[str | None] = Counter()
+
+    def add(self, task: str | None, request: str) -> None:
+        weight = self._facts.weigh(from_json(request), endpoint=self._batch.endpoint)
+        past = self._past_of(task)
+        expected, at_most, answer = past.expected(weight), past.at_most(weight), past.answer(weight)
+        self._entries += 1
+        self._tasks[task] += 1
+        self._uncounted.update(weight.uncounted)
+        self._input += expected
+        self._input_at_most += at_most
+        self._output_at_most += weight.max_output_tokens or 0
+        self._unbounded += weight.max_output_tokens is None
+        self._prompts.add(Usage(input_tokens=expected))
+        self._expected.add(None if answer is None else Usage(input_tokens=expected, output_tokens=answer))
+        self._at_most.add(self._most(weight, at_most))
+
+    def _most(self, weight: RequestWeight, tokens: int) -> Usage | None:
+        if weight.max_output_tokens is None or weight.uncounted:
+            return None
+        plain = Usage(input_tokens=tokens, output_tokens=weight.max_output_tokens)
+        if not weight.may_write_cache:
+            return plain
+        written = [replace(plain, cache_write_tokens=tokens, cache_write_1h_tokens=hour) for hour in (0, tokens)]
+        return max((plain, *written), key=lambda usage: self._tariff.cost_of(usage).billed or 0)
+
+    def result(self) -> Estimate:
+        """What has been added up."""
+        return Estimate(
+            entries=self._entries,
+            input_tokens=self._input,
+            input_tokens_at_most=None if self._uncounted else self._input_at_most,
+            output_tokens=self._expected.output_tokens,
+            output_tokens_at_most=None if self._unbounded else self._output_at_most,
+            input_cost=self._prompts.cost,
+            cost=self._expected.cost,
+            cost_at_most=self._at_most.cost,
+            how=[*self._how()],
+            unknown=[*self._unknown()],
+        )
+
+    def _how(self) -> Iterator[str]:
+        yield (
+            "A prompt has one token per 4 bytes of text and JSON schema, and 4 per message; at most twice as many, "
+            "where no earlier entries say better."
+        )
+        yield from (self._seen(task) for task in self._tasks if self._past_of(task).suffices)
+        yield "An answer is at most as long as its request allows. Nothing is taken off for prompts from the cache."
+        yield f"Prices: {self._tariff.version}."
+
+    def _seen(self, task: str | None) -> str:
+        past = self._past_of(task)
+        ratio, answer = past.input_tokens / max(past.weighed, 1), past.output_tokens / past.count
+        return (
+            f"The newest {past.count} entries of {_named(task)} had {ratio:.2f} times as many (at most "
+            f"{past.furthest:.2f} times), and {answer:.0f} tokens of answer each."
+        )
+
+    def _past_of(self, task: str | None) -> _Past:
+        return self._past.get(task, _NO_PAST)
+
+    def _unknown(self) -> Iterator[str]:
+        if not self._tariff.is_known:
+            yield f"What {self._batch.model} costs: {self._tariff.version} does not have it."
+        for what, count in sorted(self._uncounted.items()):
+            yield f"The tokens of {what}: {count} of the entries have some."
+        for task in self._tasks:
+            if self._expected.output_tokens is None and not self._past_of(task).suffices:
+                yield f"How long the answers will be of {_named(task)}: fewer than {_ENOUGH} were seen before."
+        if self._unbounded:
+            yield f"How long answers can become: {self._unbounded} of the requests set no limit (max_tokens)."
+
+
+def _named(task: str | None) -> str:
+    return f"task {task!r}" if task else "raw requests"
+
+
+async def _past(store: Store, batch: Batch) -> Mapping[str | None, _Past]:
+    facts = provider_facts(batch.provider)
+    past: defaultdict[str | None, _Past] = defaultdict(_Past)
+    async for entry in store.past.sample(provider=batch.provider, model=batch.model, endpoint=batch.endpoint):
+        past[entry.task].add(facts.weigh(from_json(entry.request), endpoint=batch.endpoint), entry)
+    return past
+
+
+async def estimate(store: Store, batch: Batch, overrides: PriceOverrides) -> Estimate:
+    """Weigh every entry of a batch; they are streamed, so it takes no memory to speak of, and some seconds for 100,000.
+
+    Args:
+        store: where the entries are, and those of earlier batches.
+        batch: which batch.
+        overrides: prices of the deployment's own.
+    """
+    prices = tariff(batch.provider, batch.model, overrides=overrides)
+    estimator = _Estimator(batch, prices, await _past(store, batch))
+    async for page in store.entries.requests(batch.id):
+        for task, request in page:
+            estimator.add(task, request)
+    return estimator.result()
+
+
+def check_max_cost(batch: Batch, found: Estimate) -> None:
+    """Refuse a batch that could cost more than its owner allows, or nobody knows how much.
+
+    Raises:
+        CostLimitError: with the figure, or with what is not known.
+    """
+    if batch.max_cost is None:
+        return
+    if found.cost_at_most.billed is None:
+        raise CostLimitError(batch.id, batch.max_cost, f"what it can cost is not known. {' '.join(found.unknown)}")
+    if found.cost_at_most.billed > batch.max_cost:
+        raise CostLimitError(batch.id, batch.max_cost, f"it can cost up to ${found.cost_at_most.billed.normalize():f}")
