@@ -13,7 +13,8 @@ from activities.searching import StillInDoubtError, certain
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus, OnAmbiguousSubmit
 from overnight.contracts import BatchRef, BatchSpec, OpenBatch, OpenRequest, PollReport
-from overnight.errors import PermanentProviderError, TransientProviderError
+from overnight.errors import CostLimitError, PermanentProviderError, TransientProviderError
+from overnight.estimates import seal_within_cost
 from overnight.providers.base import EntryLine, Provider, ProviderReport, Submission
 from overnight.registering import registration
 
@@ -36,6 +37,7 @@ class SubmitActivities:
         if request.start.spec is not None:
             batch_id = await self._register(request.start.spec, request)
         assert batch_id is not None
+        await self._seal(batch_id)
         return open_report(await self._store.batches.claim(batch_id, request.workflow_id))
 
     async def _register(self, spec: BatchSpec, request: OpenRequest) -> UUID:
@@ -44,6 +46,14 @@ class SubmitActivities:
         batch, entries, room = registration(spec, batch_id, self._services.settings)
         await self._store.entries.create_filled(batch, entries, room)
         return batch_id
+
+    async def _seal(self, batch_id: UUID) -> None:
+        """What our client submits is closed by now, and was checked. This is for what was started elsewhere."""
+        try:
+            await seal_within_cost(self._store, batch_id, self._services.settings.prices)
+        except CostLimitError as error:
+            await self._store.batches.close(batch_id, BatchStatus.FAILED, code="max_cost", reason=str(error))
+            raise
 
     @activity.defn(name="upload_entries")
     @step

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from overnight import contracts
 from overnight.batches import Batch, Entry, OnAmbiguousSubmit, Outcome
 from overnight.contracts import BatchOptions, BatchStart, BatchSummary, ProgressReport
 from overnight.errors import BatchClosedError, TemporalError, UsageError
-from overnight.estimates import Estimate, estimate
+from overnight.estimates import Estimate, estimate, seal_within_cost
 from overnight.handlers import BatchHandler, handlers
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, Item, iterate, room
@@ -106,10 +107,11 @@ class BatchHandle:
 
         Raises:
             BatchClosedError: it was submitted already.
+            CostLimitError: it could cost more than its `max_cost`. It stays pending and can still be added to.
             EmptyBatchError: it has no entries.
             TemporalError: Temporal does not answer.
         """
-        batch, first = await self._store.batches.seal(self.id)
+        batch, first = await seal_within_cost(self._store, self.id, self._settings.prices)
         if batch.status.is_terminal:
             raise BatchClosedError(self.id, "submit")
         try:
@@ -267,6 +269,7 @@ class Overnight:
         metadata: Mapping[str, Any] | None = None,
         poll_waits: Sequence[timedelta] | None = None,
         max_age: timedelta | None = None,
+        max_cost: Decimal | None = None,
         allow_unknown_model: bool = False,
         on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT,
     ) -> BatchHandle:
@@ -282,6 +285,8 @@ class Overnight:
             metadata: yours; it stays in the database and is never sent to a provider.
             poll_waits: waits between polls, instead of the deployment's.
             max_age: how long after submission to wait, instead of the deployment's.
+            max_cost: US dollars. A batch that could cost more by its estimate, or nobody knows how much, is not
+                submitted.
             allow_unknown_model: take a model that the price table does not know; its cost stays unknown.
             on_ambiguous_submit: what to do when it cannot be known for hours whether a create was accepted.
 
@@ -301,6 +306,7 @@ class Overnight:
                 metadata=dict(metadata or {}),
                 poll_waits=list(poll_waits) if poll_waits is not None else None,
                 max_age=max_age,
+                max_cost=max_cost,
                 allow_unknown_model=allow_unknown_model,
                 on_ambiguous_submit=on_ambiguous_submit,
             )

@@ -8,7 +8,7 @@ a foreign client hands in inline. Unknown fields are ignored, so that old worker
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import (
@@ -78,6 +78,8 @@ class BatchOptions(Payload):
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     poll_waits: list[timedelta] | None = None
     max_age: timedelta | None = None
+    max_cost: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | None = None
+    """US dollars. A batch whose estimate is above, or has no upper bound, is refused before anything is sent."""
     allow_unknown_model: bool = False
     on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
 

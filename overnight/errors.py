@@ -39,6 +39,7 @@
         └── EmbeddedServerError
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 
@@ -183,12 +184,17 @@ class EmptyBatchError(UsageError):
 class CostLimitError(UsageError):
     """A batch could cost more than its `max_cost`, or nobody can say what it costs at most."""
 
-    def __init__(self, batch_id: object, max_cost: Decimal, found: str) -> None:
+    def __init__(self, batch_id: object, max_cost: Decimal, at_most: Decimal | None, unknown: Sequence[str]) -> None:
+        why = f"What it can cost is not known. {' '.join(unknown)}" if at_most is None else _up_to(at_most)
         super().__init__(
-            f"Batch {batch_id} may cost at most ${max_cost}, and {found}. Nothing was sent. "
-            f"Allow it more, give its tasks a lower max_tokens, or split it; `batch.estimate()` has the figures."
+            f"Batch {batch_id} has a max_cost of ${max_cost.normalize():f}. {why} Nothing was sent. Give it a higher "
+            f"max_cost, its tasks a lower max_tokens, or split it; `batch.estimate()` has the figures."
         )
-        self.max_cost = max_cost
+        self.max_cost, self.at_most = max_cost, at_most
+
+
+def _up_to(at_most: Decimal) -> str:
+    return f"It could cost up to ${at_most.normalize():f}."
 
 
 class BatchClosedError(UsageError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import ceil
 from typing import TypeVar
+from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -236,15 +237,31 @@ async def estimate(store: Store, batch: Batch, overrides: PriceOverrides) -> Est
     return estimator.result()
 
 
-def check_max_cost(batch: Batch, found: Estimate) -> None:
+async def seal_within_cost(store: Store, batch_id: UUID, overrides: PriceOverrides) -> tuple[Batch, bool]:
+    """Close a batch to further entries, unless it could cost more than its `max_cost`. Whoever closes a batch has
+    checked exactly the entries that are in it: should some have been added meanwhile, it is checked again.
+
+    Raises:
+        CostLimitError: it could cost more, or nobody can say how much; it stays as it is.
+        EmptyBatchError: it has no entries.
+        UnknownBatchError: there is no such batch.
+    """
+    while True:
+        batch = await store.batches.get(batch_id)
+        if batch.max_cost is None or batch.sealed_at is not None:
+            return await store.batches.seal(batch_id)
+        check_max_cost(batch, batch.max_cost, await estimate(store, batch, overrides))
+        sealed, first = await store.batches.seal(batch_id, entry_count=batch.entry_count)
+        if sealed.sealed_at is not None:
+            return sealed, first
+
+
+def check_max_cost(batch: Batch, max_cost: Decimal, found: Estimate) -> None:
     """Refuse a batch that could cost more than its owner allows, or nobody knows how much.
 
     Raises:
         CostLimitError: with the figure, or with what is not known.
     """
-    if batch.max_cost is None:
-        return
-    if found.cost_at_most.billed is None:
-        raise CostLimitError(batch.id, batch.max_cost, f"what it can cost is not known. {' '.join(found.unknown)}")
-    if found.cost_at_most.billed > batch.max_cost:
-        raise CostLimitError(batch.id, batch.max_cost, f"it can cost up to ${found.cost_at_most.billed.normalize():f}")
+    at_most = found.cost_at_most.billed
+    if at_most is None or at_most > max_cost:
+        raise CostLimitError(batch.id, max_cost, at_most, found.unknown)

@@ -29,8 +29,8 @@ _UNTIL_IT_WORKS = RetryPolicy(
     initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(minutes=5)
 )
 
-# One small transaction.
-OPEN = Options(start_to_close_timeout=timedelta(seconds=30), retry_policy=_UNTIL_IT_WORKS)
+# One small transaction; for a batch that has a `max_cost` and was not checked by our client, a look at all its entries.
+OPEN = Options(start_to_close_timeout=timedelta(minutes=2), retry_policy=_UNTIL_IT_WORKS)
 
 # Up to 256 MB on the way up. An attempt that is canceled while it waits for its retry stops at once; one that runs is
 # left to say how it ended, because it may just have created what must then be canceled.

@@ -12,6 +12,9 @@ from overnight.providers.base import RequestWeight
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
 
+# No model writes as much. A raw request can say anything, and what is nonsense bounds nothing.
+_SENSIBLE = 10**9
+
 _STRUCTURE = frozenset({"type", "role", "id", "call_id", "tool_use_id", "detail", "status", "phase"})
 """Keys whose words steer the request and are not read as text."""
 
@@ -77,8 +80,10 @@ class Weighing:
 
     def _limit(self, request: Mapping[str, Any]) -> int | None:
         limit = next((request[key] for key in self.limits if request.get(key) is not None), None)
-        answers = request.get("n", 1)
-        return limit * answers if type(limit) is int and type(answers) is int else None
+        answers = 1 if request.get("n") is None else request["n"]
+        if type(limit) is not int or type(answers) is not int:
+            return None
+        return limit * answers if 0 < limit * answers < _SENSIBLE else None
 
 
 class _Found:

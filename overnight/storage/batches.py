@@ -195,8 +195,12 @@ class BatchStore:
         async with self._engine.connect() as connection:
             return [batch_of(row) for row in await connection.execute(query)]
 
-    async def seal(self, batch_id: UUID) -> tuple[Batch, bool]:
+    async def seal(self, batch_id: UUID, *, entry_count: int | None = None) -> tuple[Batch, bool]:
         """Close the batch to further entries; also says whether this call was the one that closed it.
+
+        Args:
+            batch_id: which batch.
+            entry_count: leave it open, should it have come to hold more entries than these by now.
 
         Raises:
             EmptyBatchError: it has no entries.
@@ -207,6 +211,8 @@ class BatchStore:
                 return batch, False
             if batch.entry_count == 0:
                 raise EmptyBatchError(batch_id)
+            if entry_count not in {None, batch.entry_count}:
+                return batch, False
             await connection.execute(update(batches).where(batches.c.id == batch_id).values(sealed_at=func.now()))
             return await lock_batch(connection, batch_id), True
 
