@@ -9,7 +9,7 @@ error (`overnight.providers._http`), and who tries again is Temporal.
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from overnight.batches import BatchStatus, Outcome, Progress, Usage
@@ -79,8 +79,7 @@ class Submission:
     started_at: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class EntryLine:
+class EntryLine(NamedTuple):
     """One entry as it leaves the database: its custom id, and the provider's body as JSON text."""
 
     custom_id: str

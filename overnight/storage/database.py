@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from alembic.command import upgrade as alembic_upgrade
 from alembic.config import Config
@@ -12,12 +13,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import AsyncConnection as PsycopgConnection
 from psycopg import AsyncCopy
+from psycopg.sql import Composed
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from overnight.errors import ConfigurationError, DatabaseError, SchemaVersionError
 from overnight.storage.tables import SCHEMA
+
+ItemT = TypeVar("ItemT")
 
 logger = logging.getLogger(__name__)
 
@@ -161,3 +165,25 @@ async def copying(connection: AsyncConnection, statement: str, *parameters: obje
         # Cut off within the protocol: a rollback would fail, and its error would hide the cancellation.
         await connection.invalidate()
         raise
+
+
+async def fetching(connection: AsyncConnection, query: Composed, *parameters: object) -> list[tuple[Any, ...]]:
+    """Rows in the binary protocol, on the driver's own connection: in arrays, texts come without quoting then."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, PsycopgConnection)
+    async with driver.cursor(binary=True) as cursor:
+        await cursor.execute(query, parameters)
+        return await cursor.fetchall()
+
+
+async def read_ahead(source: AsyncGenerator[ItemT, None]) -> AsyncGenerator[ItemT, None]:
+    """The same items, each fetched while the one before is in use. At most two are in memory."""
+    upcoming = asyncio.ensure_future(anext(source, None))
+    try:
+        while (item := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(anext(source, None))
+            yield item
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
+        await source.aclose()

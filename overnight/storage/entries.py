@@ -1,26 +1,27 @@
 """Rows of `entries`: filled in bulk, read in pages."""
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import ColumnElement, Row, bindparam, select, update
+from psycopg.sql import SQL, Composed, Identifier
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError
 from overnight.providers.base import EntryLine, Limits
 from overnight.storage.batches import NewBatch, insert_batch, lock_batch
-from overnight.storage.database import copying
+from overnight.storage.database import copying, fetching, read_ahead
 from overnight.storage.tables import batches, entries
 
 _COPY_IN = "copy overnight.entries (batch_id, position, custom_id, task, fields, request) from stdin"
 _COPY_POSITIONS = "copy (select custom_id, position from overnight.entries where batch_id = %s) to stdout"
 
 # Pages are cut by bytes: requests may be a few hundred bytes or, with images, some megabytes each.
-_PAGE_ENTRIES = 2_000
+_PAGE_ENTRIES = 5_000
 _PAGE_BYTES = 4 * 1024 * 1024
 
 
@@ -71,6 +72,23 @@ class _Filling:
             raise BatchTooLargeError(self._room.provider, "entries", limits.max_entries)
         if self.request_bytes + self.entry_count * self._room.frame_bytes > limits.max_bytes:
             raise BatchTooLargeError(self._room.provider, "bytes", limits.max_bytes)
+
+
+def page_query(column: str) -> Composed:
+    """A page of one column beside the requests: as many of a stretch's first entries as fit. The sizes of texts are
+    known without reading them.
+    """
+    return SQL("""
+        select max(position), array_agg({column} order by position), array_agg(request order by position)
+        from (
+            select position, {column}, request, sum(size) over (order by position) - size as bytes_before
+            from (
+                select position, {column}, request, octet_length(request) as size
+                from overnight.entries where batch_id = %s and position > %s and position <= %s
+            ) as stretch
+        ) as measured
+        where bytes_before < %s
+    """).format(column=Identifier(column))
 
 
 def _custom_id_of(error: UniqueViolation) -> str:
@@ -132,40 +150,38 @@ class EntryStore:
             raise DuplicateCustomIdError(_custom_id_of(error)) from None
 
     async def pages(self, batch_id: UUID) -> AsyncIterator[Sequence[EntryLine]]:
-        """The batch's entries in the order of adding, as they are sent."""
-        async for page in self._pages(batch_id, entries.c.custom_id):
-            yield [EntryLine(custom_id=row.custom_id, request=row.request) for row in page]
+        """The batch's entries in the order of adding, as they are sent, in pages of bounded size.
 
-    async def requests(self, batch_id: UUID) -> AsyncIterator[Sequence[tuple[str | None, str]]]:
-        """The Task and the request of every entry, in the order of adding."""
-        async for page in self._pages(batch_id, entries.c.task):
-            yield [(row.task, row.request) for row in page]
-
-    async def _pages(self, batch_id: UUID, *columns: ColumnElement[Any]) -> AsyncIterator[Sequence[Row[Any]]]:
-        """Pages of bounded size.
-
-        Each page is a query of its own, so that an upload that takes an hour holds no transaction open for an hour.
+        While one page is on its way to the provider, the next one is read.
         """
-        query = (
-            select(entries.c.position, entries.c.request, *columns)
-            .where(entries.c.batch_id == batch_id, entries.c.position > bindparam("after"))
-            .order_by(entries.c.position)
-            .limit(_PAGE_ENTRIES)
-        )
-        after = 0
-        while True:
+        async for custom_ids, requests in read_ahead(self._pages(batch_id, "custom_id")):
+            yield list(map(EntryLine, custom_ids, requests))
+
+    async def requests(self, batch_id: UUID) -> AsyncIterator[Iterable[tuple[str | None, str]]]:
+        """The Task and the request of every entry, in the order of adding, in pages of bounded size."""
+        async for tasks, requests in read_ahead(self._pages(batch_id, "task")):
+            yield zip(tasks, requests, strict=True)
+
+    async def _pages(self, batch_id: UUID, column: str) -> AsyncGenerator[tuple[list[Any], list[str]], None]:
+        """Each page is a query of its own, so that an upload that takes an hour holds no transaction open for an hour.
+
+        A page is one row with two arrays: as rows of their own, entries take several times as long to arrive. It is a
+        stretch of positions, which is read by the index whatever the planner believes of a table that was just filled;
+        with a LIMIT instead it may sort all that is left of the batch for every page.
+        """
+        query, after, last = page_query(column), 0, await self._last_position(batch_id)
+        while after < last:
+            end = after + _PAGE_ENTRIES
             async with self._engine.connect() as connection:
-                page: list[Row[Any]] = []
-                size = 0
-                async with connection.stream(query, {"after": after}) as rows:
-                    async for row in rows:
-                        page.append(row)
-                        after, size = row.position, size + len(row.request)
-                        if size > _PAGE_BYTES:
-                            break
-            if not page:
-                return
-            yield page
+                ((reached, *page),) = await fetching(connection, query, batch_id, after, end, _PAGE_BYTES)
+            after = reached or end
+            if reached:
+                yield page[0], page[1]
+
+    async def _last_position(self, batch_id: UUID) -> int:
+        query = select(func.coalesce(func.max(entries.c.position), 0)).where(entries.c.batch_id == batch_id)
+        async with self._engine.connect() as connection:
+            return int((await connection.execute(query)).scalar_one())
 
     async def positions(self, batch_id: UUID) -> dict[str, int]:
         """The position of each custom id: what result lines are matched with."""

@@ -336,7 +336,7 @@ async def test_a_bad_key_is_said_without_the_key(bench: Bench, name: str) -> Non
 async def test_a_batch_that_fails_its_checks_says_why(bench: Bench) -> None:
     adapter = adapter_of("openai", bench)
     job = Job(adapter, bench)
-    job.entries[3] = replace(job.entries[3], custom_id=job.entries[2].custom_id)
+    job.entries[3] = job.entries[3]._replace(custom_id=job.entries[2].custom_id)
     report = await job.ended()
     assert report.status is BatchStatus.FAILED
     assert report.failure_code == "duplicate_custom_id"

@@ -1,13 +1,15 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError, UnknownBatchError
 from overnight.ids import new_batch_id
+from overnight.storage.database import read_ahead
 from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
 from tests.integration.rows import ROOM, all_rows, each, filled, new_batch, new_entry, room, some
@@ -188,10 +190,10 @@ async def test_odd_characters_reach_the_table_and_come_back(store: Store, engine
 
 
 SIZES = [
-    [10] * 4500,
+    [10] * 11_000,
     [3_000_000] * 5,
     [5_000_000, 10, 10, 5_000_000],
-    [10] * 1999 + [5_000_000, 10, 10],
+    [10] * 4999 + [5_000_000, 10, 10],
     [4 * 1024 * 1024 - 2, 1, 1, 1],
     [],
 ]
@@ -205,8 +207,49 @@ async def test_pages_hold_each_entry_once_and_end_in_time(store: Store, sizes: l
     assert [len(line.request) - 2 for page in pages for line in page] == sizes
     assert [line.custom_id for page in pages for line in page] == [f"Ask-{n}" for n in range(1, len(sizes) + 1)]
     for page in pages:
-        assert len(page) <= 2000
+        assert len(page) <= 5000
         assert sum(len(line.request) for line in page[:-1]) <= 4 * 1024 * 1024
+
+
+async def test_entries_that_are_gone_leave_no_trace_in_the_pages(store: Store, engine: AsyncEngine) -> None:
+    batch_id = await filled(store, 11_001)
+    async with engine.begin() as connection:
+        await connection.execute(text("delete from overnight.entries where position between 2 and 11000"))
+    assert [custom_id for custom_id, _ in await lines(store, batch_id)] == ["Ask-1", "Ask-11001"]
+
+
+async def test_the_task_comes_with_each_request(store: Store) -> None:
+    batch = await store.batches.create(new_batch())
+    await store.entries.add(batch.id, each([new_entry(), new_entry(task=None, request='{"q":"\\\\ é"}')]), ROOM)
+    pages = [list(page) async for page in store.entries.requests(batch.id)]
+    assert pages == [[("Ask", '{"q":1}'), (None, '{"q":"\\\\ é"}')]]
+
+
+async def numbers(drawn: list[int]) -> AsyncGenerator[int, None]:
+    for number in range(1, 6):
+        drawn.append(number)
+        yield number
+
+
+async def test_reading_ahead_is_one_step_ahead_and_no_further() -> None:
+    drawn: list[int] = []
+    seen = []
+    async for number in read_ahead(numbers(drawn)):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        seen.append((number, max(drawn)))
+    assert seen == [(1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
+
+
+async def test_reading_ahead_passes_an_error_on_where_it_belongs() -> None:
+    async def failing() -> AsyncGenerator[int, None]:
+        yield 1
+        raise LookupError("the server went away")
+
+    ahead = read_ahead(failing())
+    assert await anext(ahead) == 1
+    with pytest.raises(LookupError, match="went away"):
+        await anext(ahead)
 
 
 async def test_a_reader_that_stops_early_gives_its_connection_back(store: Store) -> None:

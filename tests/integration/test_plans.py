@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
+from psycopg.sql import SQL
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import Outcome
 from overnight.ids import new_batch_id
+from overnight.storage.database import fetching
+from overnight.storage.entries import page_query
 from overnight.storage.store import Store
 from tests.integration.rows import new_batch
 
@@ -83,9 +86,19 @@ async def test_a_page_is_read_by_index_and_from_where_it_begins(store: Store, pl
             plan = await plans.of(store.outputs.pages(batch_id, after=after, outcomes=outcomes))
             assert "Seq Scan" not in plan, plan
             assert rows_touched(plan) <= 3_000, plan
-    plan = await plans.of(store.entries.pages(batch_id))
-    assert "entries_pkey" in plan, plan
-    assert not re.search("Seq Scan|Sort", plan), plan
+
+
+@pytest.mark.parametrize("column", ["custom_id", "task"])
+async def test_a_page_of_requests_is_read_by_index_and_no_further(
+    store: Store, engine: AsyncEngine, batch_id: UUID, column: str
+) -> None:
+    for after in (0, LATE):
+        async with engine.connect() as connection:
+            query = SQL("explain (analyze, timing off) ") + page_query(column)
+            rows = await fetching(connection, query, batch_id, after, after + 1_000, 10**9)
+        plan = "\n".join(row[0] for row in rows)
+        assert "entries_pkey" in plan, plan
+        assert rows_touched(plan) <= 1_000, plan
 
 
 BY_BATCH = [
