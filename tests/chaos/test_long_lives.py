@@ -18,6 +18,8 @@ from tests.chaos.harness_audit import audit, complaints
 # Events after which Temporal suggests a new history: of some eleven per poll, so that there are many borders.
 SHORT = {"limit.historyCount.suggestContinueAsNew": 200}
 OFTEN = [timedelta(seconds=0.02)]
+# Long enough for a border even where a poll takes half a second.
+OLD = timedelta(seconds=15)
 REFUSED = {"kind": "status", "status": 503}
 
 pytestmark = pytest.mark.timeout(400)
@@ -28,7 +30,7 @@ async def test_a_batch_that_is_polled_hundreds_of_times_keeps_its_state_over_man
         canceled, unheard, too_old = (
             await system.submit("openai", poll_waits=OFTEN),
             await system.submit("anthropic", poll_waits=OFTEN),
-            await system.submit("openai", poll_waits=OFTEN, max_age=timedelta(seconds=3)),
+            await system.submit("openai", poll_waits=OFTEN, max_age=OLD),
         )
         await system.fault(REFUSED, operation="batches.cancel")
         await histories(system, canceled, at_least=8)
