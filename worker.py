@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities import Services, batch_activities, handler_activities
@@ -40,15 +40,24 @@ _ACTIVITIES = 30
 _PASSED_THROUGH = ("overnight", "pydantic", "pydantic_core", "annotated_types")
 
 
-def compose(client: Client, services: Services) -> Worker:
-    """The worker: the workflow, and all activities."""
+def compose(client: Client, services: Services, *, sandboxed: bool = True) -> Worker:
+    """The worker: the workflow, and all activities.
+
+    Args:
+        client: of Temporal.
+        services: what the activities stand on.
+        sandboxed: import the workflow's modules anew for each of its instances, as Temporal recommends. A worker inside
+            somebody's tests does without: there, `workflows` may be the name of another distribution.
+    """
     restrictions = SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
     return Worker(
         client,
         task_queue=services.settings.task_queue,
         workflows=[BatchWorkflow],
         activities=[*batch_activities(services), *handler_activities(services)],
-        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions)
+        if sandboxed
+        else UnsandboxedWorkflowRunner(),
         max_concurrent_activities=_ACTIVITIES,
         graceful_shutdown_timeout=_DRAIN,
     )

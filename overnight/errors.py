@@ -28,6 +28,7 @@
     ├── NoOutputError               the output of an entry that did not succeed was asked for
     ├── ResponseError               an answer that is not an output; makes one entry `invalid`
     ├── HandlerFailedError          a handler raised; what it raised is the cause
+    ├── StuckBatchError             in a test: a batch that does not go on by itself
     ├── ProviderError               the provider, or the wire to it
     │   ├── TransientProviderError  waiting mends it
     │   ├── PermanentProviderError  somebody must mend it: a key, a setting, a limit
@@ -256,6 +257,21 @@ class HandlerFailedError(OvernightError):
     def __init__(self, handler: str, where: str) -> None:
         super().__init__(f"Handler {handler} raised {where}; its text is in batches.last_error.")
         self.handler = handler
+
+
+class StuckBatchError(OvernightError):
+    """A batch of a test does not go on by itself: its handler raises, a key is wrong, or it takes too long."""
+
+    def __init__(self, batch_id: object, status: str, what: str, last_error: str | None) -> None:
+        super().__init__(
+            f"Batch {batch_id} is {status}, and does not go on by itself: {what}"
+            + (f"\nThe newest failure in full: {last_error}" if last_error else "")
+        )
+
+    @property
+    def public(self) -> str:
+        """Without the failure's own words, which can quote entries."""
+        return str(self).partition("\n")[0]
 
 
 class ProviderError(OvernightError):

@@ -1,17 +1,16 @@
 """The stack for tests: real servers once per test process, and for each test a database, a task queue and a provider of
 its own. Nothing here is shared between two tests but the servers themselves.
+
+The servers and databases are those of `overnight.testing.pytest`, which users have too. What stands on them is put
+together here, piece by piece, for tests that want only some of it: a client without a worker, say.
 """
 
 import asyncio
-import itertools
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
-import psycopg
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -25,60 +24,25 @@ from overnight.simulator.serve import Running
 from overnight.storage.store import Store
 from worker import compose
 
-_TEMPLATE = "overnight_template"
-_numbers = itertools.count(1)
+pytest_plugins = ["overnight.testing.pytest"]
 
 
 @pytest.fixture(scope="session")
-def portal() -> Iterator[BlockingPortal]:
-    """An event loop in a thread, for what outlives the loop of a single test."""
-    with start_blocking_portal() as portal:
-        yield portal
+def postgres(overnight_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
+    """A running Postgres that forgets everything."""
+    return overnight_postgres
 
 
 @pytest.fixture(scope="session")
-def postgres(portal: BlockingPortal) -> Iterator[EmbeddedPostgres]:
-    """A running Postgres that forgets everything, with a migrated template database."""
-    server = EmbeddedPostgres(durable=False, settings={"max_connections": "200"})
-    portal.call(server.start)
-    try:
-        with psycopg.connect(server.dsn, autocommit=True) as connection:
-            connection.execute(f"create database {_TEMPLATE}")
-        portal.call(_migrate, _url(server, _TEMPLATE))
-        yield server
-    finally:
-        portal.call(server.stop)
-
-
-def _url(server: EmbeddedPostgres, database: str) -> str:
-    return server.dsn.rpartition("/")[0] + f"/{database}"
-
-
-async def _migrate(url: str) -> None:
-    store = Store.from_settings(Settings(database_url=SecretStr(url)))
-    await store.upgrade()
-    await store.aclose()
-
-
-@pytest.fixture(scope="session")
-def temporal_server(portal: BlockingPortal) -> Iterator[EmbeddedTemporal]:
-    """A running Temporal dev server, in memory, with timers that are exact to 10 ms instead of a second."""
-    server = EmbeddedTemporal(dynamic_config={"history.timerProcessorMaxTimeShift": "10ms"})
-    portal.call(server.start)
-    try:
-        yield server
-    finally:
-        portal.call(server.stop)
+def temporal_server(overnight_temporal: EmbeddedTemporal) -> EmbeddedTemporal:
+    """A running Temporal dev server, in memory."""
+    return overnight_temporal
 
 
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+def database_url(overnight_database_url: str) -> str:
     """A migrated database of this test's own."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {_TEMPLATE}")
-        yield _url(postgres, name)
-        connection.execute(f"drop database {name} with (force)")
+    return overnight_database_url
 
 
 @pytest.fixture

@@ -140,6 +140,9 @@ class AnthropicFacts:
     def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:  # noqa: ARG002 - there is one
         return WEIGHING.weigh(request)
 
+    def wire_id(self, custom_id: str, token: str) -> str:
+        return wire_id(custom_id, token)
+
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         try:
             value = read_line(line)

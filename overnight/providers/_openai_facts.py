@@ -140,6 +140,9 @@ class OpenAIFacts:
     def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:
         return WEIGHINGS[endpoint].weigh(request)
 
+    def wire_id(self, custom_id: str, token: str) -> str:  # noqa: ARG002 - the token is in the batch's metadata
+        return custom_id
+
     def parse_line(self, line: bytes, token: str) -> ResultLine:  # noqa: ARG002 - the token is in the batch's metadata
         try:
             value = read_line(line)

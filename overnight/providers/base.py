@@ -240,6 +240,10 @@ class ProviderFacts(Protocol):
         """What a request that was rendered or checked here will be read and billed as, roughly."""
         ...
 
+    def wire_id(self, custom_id: str, token: str) -> str:
+        """How an entry is called at the provider; `parse_line` takes the token off again."""
+        ...
+
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         """What a result line says about its entry.
 

@@ -116,7 +116,7 @@ class Control:
         return {"deleted": self.store.delete_faults(request.path_params.get("fault_id"))}
 
     async def list_answers(self, _request: Request) -> Any:
-        return {"answers": [a.model_dump(mode="json", exclude_unset=True) for a in self.store.answers().values()]}
+        return {"answers": [a.model_dump(mode="json", exclude_unset=True) for a in self.store.answers()]}
 
     async def put_answers(self, request: Request) -> Any:
         body = await request.body()

@@ -5,13 +5,22 @@ import importlib
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from overnight.simulator.models import NO_VALUE, ErrorKind, ModelError, ModelReply, ModelRequest, Responder, ToolCall
+from overnight.simulator.models import (
+    NO_VALUE,
+    ErrorKind,
+    ModelError,
+    ModelReply,
+    ModelRequest,
+    Provider,
+    Responder,
+    ToolCall,
+)
 from overnight.simulator.schema_instance import UnusableSchemaError, make_instance
 
 logger = logging.getLogger(__name__)
@@ -98,12 +107,28 @@ class ScriptedAnswer(_Spec):
 
     custom_id: str
     """A custom_id, or a pattern with `*` and `?`: clients often decorate the ids that they put on the wire."""
+    provider: Provider | None = None
+    """None means both: a client may decorate its ids for one of them only."""
+    ask_responder: bool = False
+    """Leave these entries to the responder after all: it is how one answer out of many is taken back."""
     text: str | None = None
     value: Any = None
     tool_calls: tuple[ScriptedToolCall, ...] = ()
     refusal: str | None = None
     error: ScriptedError | None = None
+    embeddings: tuple[tuple[float, ...], ...] = ()
     cut_off: bool = False
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    @property
+    def key(self) -> tuple[str, Provider | None]:
+        """A second answer of the same key replaces the first."""
+        return self.custom_id, self.provider
+
+    def fits(self, request: ModelRequest) -> bool:
+        """Whether the answer is meant for this entry."""
+        return self.provider in {None, request.provider} and fnmatch.fnmatchcase(str(request.custom_id), self.custom_id)
 
     def reply(self) -> ModelReply:
         return ModelReply(
@@ -112,26 +137,32 @@ class ScriptedAnswer(_Spec):
             tool_calls=tuple(ToolCall(name=c.name, arguments=c.arguments) for c in self.tool_calls),
             refusal=self.refusal,
             error=ModelError(**self.error.model_dump()) if self.error else None,
+            embeddings=self.embeddings,
             cut_off=self.cut_off,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
         )
 
 
-class ScriptedResponder:
-    """Scripted answers first, exact ids before patterns, then the responder behind."""
+def _width(answer: ScriptedAnswer) -> tuple[bool, int]:
+    return "*" in answer.custom_id, -len(answer.custom_id)
 
-    def __init__(self, answers: Mapping[str, ScriptedAnswer], behind: Responder) -> None:
-        self.answers = answers
-        self.patterns = [a for name, a in answers.items() if set(name) & set("*?[")]
+
+class ScriptedResponder:
+    """Scripted answers first, exact ids before patterns and narrow patterns before wide ones, then the responder."""
+
+    def __init__(self, answers: Sequence[ScriptedAnswer], behind: Responder) -> None:
+        self.exact = {answer.key: answer for answer in answers}
+        self.patterns = sorted((a for a in answers if set(a.custom_id) & set("*?[")), key=_width)
         self.behind = behind
 
     def __call__(self, request: ModelRequest, /) -> ModelReply:
-        answer = self._scripted(request.custom_id) if request.custom_id is not None else None
-        return answer.reply() if answer else self.behind(request)
+        answer = self._scripted(request, request.custom_id) if request.custom_id is not None else None
+        return answer.reply() if answer and not answer.ask_responder else self.behind(request)
 
-    def _scripted(self, custom_id: str) -> ScriptedAnswer | None:
-        if custom_id in self.answers:
-            return self.answers[custom_id]
-        return next((a for a in self.patterns if fnmatch.fnmatchcase(custom_id, a.custom_id)), None)
+    def _scripted(self, request: ModelRequest, custom_id: str) -> ScriptedAnswer | None:
+        exact = self.exact.get((custom_id, request.provider)) or self.exact.get((custom_id, None))
+        return exact or next((answer for answer in self.patterns if answer.fits(request)), None)
 
 
 def ask(responder: Responder, request: ModelRequest) -> ModelReply:

@@ -111,7 +111,7 @@ def write_answers(job: Job) -> None:
             if job.stopping():
                 raise WorkStoppedError
             source.seek(offsets[number])
-            line, rendered = _answered_line(job.batch, setting, source.readline())
+            line, rendered = _answered(job.batch, setting, source.readline())
             to_errors = job.batch.provider == "openai" and not rendered.ok
             (bad if to_errors else good).write(line)
             _add(sums, len(line), rendered, to_errors=to_errors)
@@ -126,13 +126,17 @@ def _spoiled(job: Job) -> Setting:
     return replace(job.setting, responder=SpoilingResponder(effects, job.setting.responder)) if effects else job.setting
 
 
-def _answered_line(batch: BatchRecord, setting: Setting, raw: bytes) -> tuple[bytes, Rendered]:
+def _answered(batch: BatchRecord, setting: Setting, raw: bytes) -> tuple[bytes, Rendered]:
     entry = parse_entry(raw)
     custom_id = str(entry["custom_id"])
-    token = entry_token(setting, batch, custom_id)
     body = entry["body"] if batch.provider == "openai" else entry["params"]
+    return answered_line(setting, body, custom_id=custom_id, token=entry_token(setting, batch, custom_id))
+
+
+def answered_line(setting: Setting, body: Any, *, custom_id: str, token: str) -> tuple[bytes, Rendered]:
+    """The result line of one entry that was reached, and what it is billed for."""
     rendered = answer(setting, body, custom_id=custom_id, token=token)
-    render = openai_line if batch.provider == "openai" else anthropic_line
+    render = openai_line if setting.provider == "openai" else anthropic_line
     return dump(render(custom_id, rendered, token)) + b"\n", rendered
 
 
@@ -175,11 +179,16 @@ def unfinished_lines(work: Work, batch: BatchRecord, setting: Setting, done: int
         for number in finishing_order(setting.config.seed, len(offsets))[done:]:
             source.seek(offsets[number])
             custom_id = str(parse_entry(source.readline())["custom_id"])
-            yield dump(_unfinished(batch, custom_id, outcome, entry_token(setting, batch, custom_id))) + b"\n"
+            yield unfinished_line(setting, outcome, custom_id=custom_id, token=entry_token(setting, batch, custom_id))
 
 
-def _unfinished(batch: BatchRecord, custom_id: str, outcome: str, token: str) -> dict[str, Any]:
-    if batch.provider == "anthropic":
+def unfinished_line(setting: Setting, outcome: str, *, custom_id: str, token: str) -> bytes:
+    """The result line of an entry that its batch did not get to, because it was `canceled` or `expired`."""
+    return dump(_unfinished(setting, custom_id, outcome, token)) + b"\n"
+
+
+def _unfinished(setting: Setting, custom_id: str, outcome: str, token: str) -> dict[str, Any]:
+    if setting.provider == "anthropic":
         return {"custom_id": custom_id, "result": {"type": outcome}}
     code, message = OPENAI_UNFINISHED[outcome]
     error = {"code": code, "message": message}

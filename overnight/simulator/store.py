@@ -192,12 +192,12 @@ class Store:
 
     def put_answers(self, answers: Iterable[ScriptedAnswer]) -> None:
         with self.transaction() as db:
-            rows = [(a.custom_id, a.model_dump_json(exclude_unset=True)) for a in answers]
+            rows = [("@".join(filter(None, a.key)), a.model_dump_json(exclude_unset=True)) for a in answers]
             db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
 
-    def answers(self) -> dict[str, ScriptedAnswer]:
-        found = [ScriptedAnswer.model_validate_json(r[0]) for r in self._rows("SELECT record FROM answers")]
-        return {a.custom_id: a for a in found}
+    def answers(self) -> list[ScriptedAnswer]:
+        rows = self._rows("SELECT record FROM answers ORDER BY rowid")
+        return [ScriptedAnswer.model_validate_json(row[0]) for row in rows]
 
     def delete_answers(self) -> None:
         with self.transaction() as db:

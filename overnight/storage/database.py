@@ -17,6 +17,7 @@ from psycopg.sql import Composed
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from overnight.errors import ConfigurationError, DatabaseError, SchemaVersionError
 from overnight.storage.tables import SCHEMA
@@ -35,6 +36,11 @@ _MIGRATION_LOCK = 0x6F7665726E696774
 def create_engine(url: str, *, pool_size: int = 35) -> AsyncEngine:
     """An engine whose sessions speak UTC and name themselves in `pg_stat_activity`.
 
+    Args:
+        url: of the database, as SQLAlchemy wants it.
+        pool_size: connections that are kept open. With 0 there is no pool, and nothing to be closed at the end: for
+            engines that are used from more than one event loop.
+
     Raises:
         ConfigurationError: the URL cannot be read.
     """
@@ -46,11 +52,10 @@ def create_engine(url: str, *, pool_size: int = 35) -> AsyncEngine:
             "The database's URL cannot be read. It looks like postgresql://user:password@localhost:5432/overnight, "
             "with special characters of the password percent-encoded."
         ) from None
+    pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size, "pool_pre_ping": True}
     return create_async_engine(
         address,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_pre_ping=True,
+        **(pool if pool_size else {"poolclass": NullPool}),
         hide_parameters=True,  # prompts are parameters, and errors end up in logs
         connect_args={"application_name": "overnight", "options": "-c timezone=utc", "connect_timeout": 10},
     )

@@ -31,13 +31,18 @@ class Store:
         self.retention = RetentionStore(engine)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, *, pooled: bool = True) -> Self:
         """A store on the database that the settings name; nothing is connected yet.
+
+        Args:
+            settings: with the database's address.
+            pooled: keep connections open. Without a pool the store may be used from more than one event loop.
 
         Raises:
             ConfigurationError: no database is set.
         """
-        return cls(create_engine(settings.sqlalchemy_url))
+        url = settings.sqlalchemy_url
+        return cls(create_engine(url) if pooled else create_engine(url, pool_size=0))
 
     async def check(self) -> None:
         """Make sure that the database answers and has the schema that this code needs.

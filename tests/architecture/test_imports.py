@@ -26,6 +26,10 @@ _PLANTED = {
     "Temporal stays at the edges: no Task, handler, provider or table needs it": [
         ("overnight/tasks.py", "from temporalio import activity")
     ],
+    "What is for tests stays out of what runs (docs/decisions/0020)": [
+        ("overnight/reading.py", "from overnight.testing import answer"),
+        ("activities/clean_up.py", "import pytest"),
+    ],
     "OpenAI's adapter knows no other provider": [
         ("overnight/providers/openai.py", "import overnight.providers.anthropic")
     ],
