@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, cast
 from uuid import UUID
 
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from overnight.errors import UsageError
@@ -69,6 +70,7 @@ class _OnConnection(_OnEngine):
 
     async def _open(self) -> AsyncConnection:
         self._whole = await self._given.begin_nested()
+        event.listen(self._given.sync_connection, "commit", self._check_commit)
         self._connection = self._given
         return self._given
 
@@ -77,7 +79,10 @@ class _OnConnection(_OnEngine):
             await self._whole.commit()
 
     async def aclose(self) -> None:
-        if self._whole is not None and self._whole.is_active:
+        if self._whole is None:
+            return
+        event.remove(self._given.sync_connection, "commit", self._check_commit)
+        if self._whole.is_active:
             await self._whole.rollback()
 
 

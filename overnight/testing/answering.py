@@ -34,7 +34,7 @@ _ANY_MODEL = SimulatorConfig(openai_models=("*",), anthropic_models=("*",))
 
 
 @overload
-def answer(
+async def answer(
     item: Task[OutputT],
     reply: Reply,
     *,
@@ -46,7 +46,7 @@ def answer(
 
 
 @overload
-def answer(
+async def answer(
     item: RawRequest,
     reply: Reply,
     *,
@@ -57,7 +57,7 @@ def answer(
 ) -> Entry[Any]: ...
 
 
-def answer(  # noqa: PLR0913 - what a batch and an entry are made of, each with a default
+async def answer(  # noqa: PLR0913 - what a batch and an entry are made of, each with a default
     item: Item,
     reply: Reply,
     *,
@@ -71,11 +71,11 @@ def answer(  # noqa: PLR0913 - what a batch and an entry are made of, each with 
     The Task is rendered as it would be for a batch, so a schema that the provider would refuse is refused here. The
     reply is written as the provider writes its result lines, and read as a worker reads them::
 
-        entry = answer(Classify(review="Works."), {"label": "good"})
+        entry = await answer(Classify(review="Works."), {"label": "good"})
         assert entry.output.label == "good"
 
-        assert answer(Classify(review="Works."), refused()).outcome is Outcome.INVALID
-        assert answer(Classify(review="Works."), Outcome.EXPIRED).reason
+        entry = await answer(Classify(review="Works."), refused())
+        assert entry.outcome is Outcome.INVALID
 
     Args:
         item: the Task, or a RawRequest.
@@ -97,7 +97,7 @@ def answer(  # noqa: PLR0913 - what a batch and an entry are made of, each with 
     asked = _Asked(
         facts=facts, batch=batch, entry=Intake(facts, model=model, endpoint=batch.endpoint).entry(item, custom_id)
     )
-    return entry_of(asked.hydrated(asked.stored(asked.ingested(reply))))
+    return entry_of(await asked.hydrated(asked.stored(asked.ingested(reply))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class _Asked:
         responder = _Given(reply)
         setting = Setting(config=_ANY_MODEL, responder=responder, endpoint=self.batch.endpoint, created_at=time.time())
         wire_id = self.facts.wire_id(self.custom_id, _TOKEN)
-        if reply in _UNREACHED:
+        if isinstance(reply, Outcome) and reply in _UNREACHED:
             return unfinished_line(setting, reply.value, custom_id=wire_id, token=_SOME_ID)
         line, _ = answered_line(setting, from_json(self.entry.request), custom_id=wire_id, token=_SOME_ID)
         for error in responder.errors:
@@ -150,7 +150,7 @@ class _Asked:
             output=None,
         )
 
-    def hydrated(self, stored: StoredEntry) -> StoredEntry:
+    async def hydrated(self, stored: StoredEntry) -> StoredEntry:
         if stored.outcome is not Outcome.SUCCEEDED or stored.task is None:
             return stored
         verdict = verdict_of(stored, self.facts, self.batch.endpoint)

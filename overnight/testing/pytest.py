@@ -185,5 +185,5 @@ def overnight(overnight_settings: Settings, overnight_worker: Troubles, overnigh
     """The client, with everything behind it. Its `wait` raises StuckBatchError where a batch needs somebody's help."""
     # Without a pool: its connections would belong to the test's event loop, which is gone when fixtures end.
     store = Store.from_settings(overnight_settings, pooled=False)
-    temporal = overnight_portal.call(connect_temporal)
+    temporal = overnight_portal.call(connect_temporal, overnight_settings)
     return WatchedOvernight(settings=overnight_settings, store=store, temporal=temporal, troubles=overnight_worker)

@@ -49,7 +49,8 @@ async def run_handler(  # noqa: PLR0913 - what a handler can see of its batch, e
 ) -> HandlerRun[HandlerT]:
     """Run a handler as a worker runs it once a batch is over: `on_completion`, then one of the other two hooks::
 
-        run = await run_handler(SaveSentiments, [answer(Classify(review="Works."), {"label": "good"})], database=engine)
+        entry = await answer(Classify(review="Works."), {"label": "good"})
+        run = await run_handler(SaveSentiments, [entry], database=engine)
         assert run.hooks == ["on_completion", "on_success"]
 
     What the handler raises comes out as it is, and nothing that it wrote in `self.transaction()` remains.

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from overnight.cli.application import worker_environment
 from tests.architecture.conftest import Installation
 from tests.architecture.sources import ROOT, modules
+from tests.e2e.testing.pages import run_tests, write_project
 
 
 @pytest.fixture
@@ -114,3 +117,52 @@ def test_a_users_module_that_does_not_import_is_named(installation: Installation
 
     assert told.returncode == 2
     assert "Cannot import 'my_app.batches'" in told.stderr
+
+
+def test_the_test_fixtures_run_the_bundled_worker_and_leave_the_name_workflows_to_its_owner(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """From the wheel, beside LlamaIndex's `workflows`, and with anyio's plugin instead of pytest-asyncio."""
+    write_project(tmp_path)
+    (tmp_path / "tests" / "test_nightly.py").write_text(NIGHTLY)
+    # pytest and what the extra `embedded` needs are lent from here; `overnight` itself is no package here.
+    lent = sysconfig.get_path("purelib")
+    assert not (Path(lent) / "overnight" / "__init__.py").exists()
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    options = ("-p", "no:asyncio", "-c", "/dev/null", "--rootdir", ".", "-o", "pythonpath=.", "tests/test_nightly.py")
+
+    done = run_tests(tmp_path, *options, python=installation.python, environment={"PYTHONPATH": lent, "PATH": path})
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+NIGHTLY = """
+import pytest
+import workflows
+from my_app.batches import Classify, SaveSentiments
+from overnight import Outcome
+from overnight.testing.application import application
+
+theirs = workflows.Workflow
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.mark.anyio
+async def test_reviews_are_saved(overnight, overnight_simulator):
+    overnight_simulator.answer("r-1", {"label": "good"})
+    batch = await overnight.create_batch(provider="openai", model="gpt-5.4-mini", handler=SaveSentiments)
+    await batch.add(Classify(review="Works."), custom_id="r-1")
+    await batch.submit()
+    assert (await batch.wait()).outcomes == {Outcome.SUCCEEDED: 1}
+
+    assert "/_app/" in application().__file__
+    import workflows.events
+    assert workflows.Workflow is theirs
+    with pytest.raises(ModuleNotFoundError):
+        import activities
+"""
