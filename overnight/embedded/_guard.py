@@ -48,6 +48,8 @@ def main() -> int:
     _report(f"pid {pid}")
     status = _Watch(pid, wakeups, order).until_exit()
     _sweep(pid)
+    if order["temporary"] is not None and os.getppid() != order["parent"]:
+        _remove(order["temporary"])
     _report(f"exit {status}")
     return status if status >= 0 else 128 - status
 
@@ -188,6 +190,13 @@ def _wait_for(pid: int) -> None:
         os.waitpid(pid, 0)
     except ChildProcessError:
         return
+
+
+def _remove(folder: str) -> None:
+    """What the program kept for as long as our process lives, which is over without having cleaned up."""
+    import shutil  # noqa: PLC0415 - every server would wait for it, and nearly none needs it
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _report(line: str) -> None:

@@ -225,6 +225,7 @@ class EmbeddedPostgres(EmbeddedServer):
             cwd=self._pgdata.parent,
             run_as=installation.account,
             stop_signal=signal.SIGINT,  # "fast" shutdown: SIGTERM would wait for every client to leave
+            temporary=self._data_dir if self._is_temporary else None,
         )
 
 

@@ -60,6 +60,8 @@ class Program:
         run_as: Another account, when we are root.
         stop_signal: Asks it to stop in good order.
         stop_timeout: How long it may take after that signal before it is killed.
+        temporary: A folder that is of no use without us. Whoever made it removes it; if we die before that, it goes
+            when the program has ended.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Program:
     run_as: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: timedelta = timedelta(seconds=15)
+    temporary: Path | None = None
 
 
 class ManagedProcess:
@@ -232,6 +235,7 @@ def _spawn_guard(program: Program, log: int) -> subprocess.Popen[bytes]:
         "cwd": None if program.cwd is None else str(program.cwd),
         "uid": None if program.run_as is None else program.run_as.uid,
         "gid": None if program.run_as is None else program.run_as.gid,
+        "temporary": None if program.temporary is None else str(program.temporary),
     }
     guard = subprocess.Popen(  # noqa: S603 - the argv is the caller's, and no shell reads it
         [sys.executable, "-I", "-S", str(_GUARD), json.dumps(order), *program.argv],

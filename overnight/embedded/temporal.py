@@ -126,6 +126,7 @@ class EmbeddedTemporal(EmbeddedServer):
             name="temporal",
             argv=[str(executable), "server", "start-dev", *self._arguments()],
             log_file=self._log(),
+            temporary=self._temporary_folder,
             # The user's own TEMPORAL_ADDRESS, profiles and keys are for the user's own servers.
             env={key: value for key, value in os.environ.items() if not key.startswith("TEMPORAL_")},
         )

@@ -120,10 +120,14 @@ def overnight_simulator_config() -> SimulatorConfig:
 
 
 @pytest.fixture
-def overnight_simulator(overnight_simulator_config: SimulatorConfig) -> Iterator[SimulatorControl]:
+def overnight_simulator(
+    overnight_simulator_config: SimulatorConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SimulatorControl]:
     """The provider of this test's own. What a callable raises that answers for it is raised when the test is over."""
     callables = Callables(overnight_simulator_config.responder)
-    with running(replace(overnight_simulator_config, responder=callables)) as where:
+    # Among pytest's own temporary folders, which pytest clears away in time, also those of a run that was killed.
+    folder = overnight_simulator_config.state_dir or tmp_path_factory.mktemp("simulator")
+    with running(replace(overnight_simulator_config, responder=callables, state_dir=folder)) as where:
         yield SimulatorControl(where.url, callables)
     for error in callables.errors:
         raise error

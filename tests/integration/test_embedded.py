@@ -426,6 +426,29 @@ def test_a_parent_killed_outright_leaves_no_process_behind(tmp_path: Path) -> No
         assert eventually(lambda: parent.family.names() == set())
 
 
+WITH_TEMPORARY_FOLDERS = """
+import asyncio, sys, tempfile
+from overnight.embedded import running_stack
+
+async def main():
+    tempfile.tempdir = sys.argv[1]
+    async with running_stack(durable=False):
+        print("ready", flush=True)
+        await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_parent_killed_outright_leaves_no_temporary_folder_behind(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    with parent_running(WITH_TEMPORARY_FOLDERS, tmp_path) as parent:
+        parent.wait_until_ready()
+        assert len(list(tmp_path.iterdir())) == 2
+        parent.process.kill()
+        assert eventually(lambda: list(tmp_path.iterdir()) == [])
+
+
 @pytest.mark.parametrize("moment", ["initdb", "postgres", "temporal"])
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_parent_interrupted_while_it_starts_leaves_no_process_behind(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import psycopg
@@ -165,19 +165,13 @@ class TestInTheEnvironmentOfSomebodyWithKeys:
         assert "TEMPORAL_API_KEY" not in os.environ
 
 
-def test_databases_are_cloned_from_one_that_users_may_prepare(
-    overnight_prepare_database: Callable[[str], None],
-) -> None:
-    assert overnight_prepare_database("postgresql://nobody@nowhere/nothing") is None  # type: ignore[func-returns-value]
-
-
 def test_a_simulator_elsewhere_takes_no_callables(overnight_simulator: SimulatorControl) -> None:
     elsewhere = SimulatorControl(overnight_simulator.url)
     elsewhere.answer("r-1", "Hello.")
 
     with pytest.raises(UsageError, match="not in this process"):
         elsewhere.answer("r-1", lambda _: "Hello.")
-    with pytest.raises(UsageError, match="no outcome|No model answers 'expired'"):
+    with pytest.raises(UsageError, match="No model answers 'expired'"):
         elsewhere.answer("r-1", Outcome.EXPIRED)
     with pytest.raises(UsageError, match="refuses POST advance"):
         elsewhere.advance(-1)
@@ -186,5 +180,5 @@ def test_a_simulator_elsewhere_takes_no_callables(overnight_simulator: Simulator
 
 
 def test_a_simulator_that_is_not_there_is_told() -> None:
-    with pytest.raises(ServerError, match="No simulator answers at http://127.0.0.1:9"):
+    with pytest.raises(ServerError, match=r"No simulator answers at http://127\.0\.0\.1:9"):
         SimulatorControl("http://127.0.0.1:9").reset()
