@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from overnight.batches import BatchStatus, Entry, Outcome
+from overnight.errors import UsageError
 from overnight.handlers import BatchHandler, handlers
 from overnight.storage.detached import DetachedDispatch, detached_dispatch
 from overnight.storage.dispatches import Connection
@@ -46,6 +47,7 @@ async def run_handler(  # noqa: PLR0913 - what a handler can see of its batch, e
     provider: str = DEFAULT_PROVIDER,
     model: str = DEFAULT_MODEL,
     database: object | None = None,
+    overnight: object | None = None,
 ) -> HandlerRun[HandlerT]:
     """Run a handler as a worker runs it once a batch is over: `on_completion`, then one of the other two hooks::
 
@@ -67,11 +69,13 @@ async def run_handler(  # noqa: PLR0913 - what a handler can see of its batch, e
         database: where `self.transaction()` writes: SQLAlchemy's asynchronous engine, on which the run commits; its
             asynchronous connection, on which everything stays within the transaction that the test began there; or an
             object of the test's own that has the methods which the handler calls.
+        overnight: what `self.overnight` is, for handlers that create further batches: a client, or a stand-in for one.
 
     Raises:
         UnknownHandlerError: the class has no name under which a worker could find it.
         AmbiguousNameError: another handler class has the same name.
-        UsageError: the handler opened a transaction and `database` is None, or it called `commit()`.
+        UsageError: the handler opened a transaction and `database` is None, or it called `commit()`, or it asked for
+            `self.overnight` and there is none.
     """
     given = list(entries)
     batch = finished_batch(
@@ -85,7 +89,7 @@ async def run_handler(  # noqa: PLR0913 - what a handler can see of its batch, e
         failure_reason=failure_reason,
     )
     dispatch = detached_dispatch(database, batch.id)
-    instance = handler(batch, _Dispatched(given, dispatch))
+    instance = handler(batch, _Dispatched(given, dispatch, overnight))
     hooks = _listen(instance)
     try:
         await instance.handle()
@@ -98,13 +102,21 @@ async def run_handler(  # noqa: PLR0913 - what a handler can see of its batch, e
 class _Dispatched:
     """What the handler stands on."""
 
-    def __init__(self, entries: Sequence[Entry[Any]], dispatch: DetachedDispatch) -> None:
-        self._entries, self._dispatch = entries, dispatch
+    def __init__(self, entries: Sequence[Entry[Any]], dispatch: DetachedDispatch, overnight: object | None) -> None:
+        self._entries, self._dispatch, self._overnight = entries, dispatch, overnight
+
+    @property
+    def overnight(self) -> Any:
+        if self._overnight is None:
+            raise UsageError(
+                "The handler asked for `self.overnight`, and this test has no client for it. Pass one, or an object of "
+                "your own that has the methods which the handler calls: run_handler(..., overnight=client)."
+            )
+        return self._overnight
 
     async def entries(
-        self, batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
+        self, _batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
     ) -> AsyncIterator[Entry[Any]]:
-        assert batch_id is not None
         wanted = tasks.name_of(task) if task else None
         for entry in self._entries:
             fits = wanted is None or (entry.task is not None and tasks.name_of(type(entry.task)) == wanted)

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from overnight.batches import Batch, BatchStatus, Cost, Entry, Progress, Usage
 from overnight.errors import UsageError
@@ -15,7 +17,39 @@ from overnight.schedule import PollSchedule
 DEFAULT_PROVIDER = "openai"
 DEFAULT_MODEL = "gpt-5.4-mini"
 
-_A_NIGHT = timedelta(hours=8)
+_MORNING = datetime.now(UTC)
+_EVENING = _MORNING - timedelta(hours=8)
+_OF_LAST_NIGHT = Batch(
+    id=UUID(int=0),
+    provider=DEFAULT_PROVIDER,
+    model=DEFAULT_MODEL,
+    endpoint="",
+    status=BatchStatus.ENDED,
+    handler=None,
+    handler_task_queue=None,
+    metadata={},
+    schedule=PollSchedule(),
+    created_at=_EVENING,
+    sealed_at=_EVENING,
+    submitted_at=_EVENING,
+    ended_at=_MORNING,
+    ingested_at=_MORNING,
+    hydrated_at=_MORNING,
+    handler_dispatched_at=None,
+    cancel_requested_at=None,
+    workflow_id=None,
+    provider_batch_id="batch_of_a_test",
+    provider_details={},
+    progress=Progress(),
+    entry_count=0,
+    request_bytes=0,
+    outcomes={},
+    usage=Usage(),
+    cost=Cost(billed=None, list_price=None),
+    failure_code=None,
+    failure_reason=None,
+    last_error=None,
+)
 
 
 def finished_batch(  # noqa: PLR0913 - the parts of a batch that tests care about, each with a default
@@ -35,33 +69,20 @@ def finished_batch(  # noqa: PLR0913 - the parts of a batch that tests care abou
     Raises:
         UsageError: the status is not one in which a batch can be over.
     """
-    status, now = _terminal(status), datetime.now(UTC)
     batch_id = new_batch_id()
-    return Batch(
+    return replace(
+        _OF_LAST_NIGHT,
         id=batch_id,
         provider=provider,
         model=model,
         endpoint=endpoint or provider_facts(provider).endpoints[0],
-        status=status,
+        status=_terminal(status),
         handler=handler,
-        handler_task_queue=None,
         metadata=dict(metadata or {}),
-        schedule=PollSchedule(),
-        created_at=now - _A_NIGHT,
-        sealed_at=now - _A_NIGHT,
-        submitted_at=now - _A_NIGHT,
-        ended_at=now,
-        ingested_at=now,
-        hydrated_at=now,
-        handler_dispatched_at=None,
-        cancel_requested_at=None,
         workflow_id=f"batch-{batch_id}",
-        provider_batch_id="batch_of_a_test",
-        provider_details={},
         progress=Progress(total=len(entries), done=len(entries)),
         entry_count=len(entries),
-        request_bytes=0,
-        outcomes=_outcomes(entries),
+        outcomes=dict(Counter(entry.outcome for entry in entries if entry.outcome is not None)),
         usage=sum((entry.usage for entry in entries), Usage()),
         cost=Cost(
             billed=_total(entry.cost.billed for entry in entries),
@@ -69,7 +90,6 @@ def finished_batch(  # noqa: PLR0913 - the parts of a batch that tests care abou
         ),
         failure_code=failure_code,
         failure_reason=failure_reason,
-        last_error=None,
     )
 
 
@@ -78,10 +98,6 @@ def _terminal(status: BatchStatus | str) -> BatchStatus:
     if not found.is_terminal:
         raise UsageError(f"No handler runs for a batch that is {found.value!r}: it has to be over.")
     return found
-
-
-def _outcomes(entries: Sequence[Entry[Any]]) -> Mapping[Any, int]:
-    return dict(Counter(entry.outcome for entry in entries if entry.outcome is not None))
 
 
 def _total(costs: Iterable[Decimal | None]) -> Decimal | None:

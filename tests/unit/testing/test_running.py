@@ -1,7 +1,7 @@
 """A handler over given entries, without any server."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -86,6 +86,25 @@ async def test_a_batch_that_is_not_over_has_no_handler_to_run() -> None:
 async def test_a_transaction_without_a_database_says_what_to_pass() -> None:
     with pytest.raises(UsageError, match="database=engine"):
         await run_handler(Keeps)
+
+
+class Follows(BatchHandler, name="running-follows"):
+    async def on_success(self) -> None:
+        await cast("Any", self._dispatched).overnight.create_batch(provider="openai")
+
+
+async def test_a_handler_that_creates_the_next_batch_gets_the_client_that_the_test_gives() -> None:
+    created: list[dict[str, Any]] = []
+
+    class Client:
+        async def create_batch(self, **options: Any) -> None:
+            created.append(options)
+
+    await run_handler(Follows, overnight=Client())
+
+    assert created == [{"provider": "openai"}]
+    with pytest.raises(UsageError, match="overnight=client"):
+        await run_handler(Follows)
 
 
 async def test_a_handler_that_needs_no_database_runs_without_one() -> None:
