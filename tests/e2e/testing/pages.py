@@ -10,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "how-to" / "test-your-code.md"
 
+_LIMIT = ("--timeout", "60")  # seconds, for a test that waits for what does not come
+
 _SHOWN = re.compile(r'^```\w+ title="(.+?)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
@@ -28,7 +30,7 @@ def run_tests(
     """The project's tests, where a warning is an error, in an environment that says nothing of any of our servers."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
     return subprocess.run(
-        [str(python), "-m", "pytest", "-W", "error", "-p", "no:randomly", "-p", "no:cacheprovider", *options],
+        [str(python), "-m", "pytest", "-W", "error", "-p", "no:randomly", "-p", "no:cacheprovider", *_LIMIT, *options],
         cwd=folder,
         env={**given, **(environment or {})},
         capture_output=True,
