@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 from pydantic_core import from_json
 
 from overnight.batches import Batch, Cost, Entry, Outcome, Usage
+from overnight.costs import tariff
 from overnight.hydrating import verdict_of
 from overnight.ingesting import Sorter
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint
@@ -120,8 +121,8 @@ class _Asked:
             )
         start = ResultPosition()
         block = LineBlock(lines=[self._line(reply).removesuffix(b"\n")], position=start)
-        positions, seen = {self.custom_id: 1}, set[int]()
-        sorter = Sorter(batch=self.batch, facts=self.facts, token=_TOKEN, positions=positions, seen=seen)
+        prices = tariff(self.batch.provider, self.batch.model, at=self.batch.submitted_at)
+        sorter = Sorter(facts=self.facts, token=_TOKEN, tariff=prices, positions={self.custom_id: 1}, seen=set())
         return sorter.sort(block, start).results[0]
 
     def _line(self, reply: Reply) -> bytes:
