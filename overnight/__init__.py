@@ -4,19 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from overnight.batches import Batch, BatchStatus, Cost, Entry, Outcome, Progress, Usage
+    from overnight.batches import Batch, BatchFilter, BatchStatus, Cost, Entry, Outcome, Progress, Usage
     from overnight.client import BatchHandle, Overnight
     from overnight.errors import NoOutputError, OvernightError, ProviderError, ResponseError, ServerError, UsageError
     from overnight.estimates import Estimate
     from overnight.handlers import BatchHandler
     from overnight.intake import RawRequest
     from overnight.providers.base import Message, Response
+    from overnight.request_files import read_requests
     from overnight.schedule import PollSchedule
     from overnight.settings import Settings
     from overnight.tasks import Task
 
 _HOMES = {
-    "overnight.batches": ("Batch", "BatchStatus", "Cost", "Entry", "Outcome", "Progress", "Usage"),
+    "overnight.batches": ("Batch", "BatchFilter", "BatchStatus", "Cost", "Entry", "Outcome", "Progress", "Usage"),
     "overnight.client": ("BatchHandle", "Overnight"),
     "overnight.errors": (
         "NoOutputError",
@@ -30,6 +31,7 @@ _HOMES = {
     "overnight.handlers": ("BatchHandler",),
     "overnight.intake": ("RawRequest",),
     "overnight.providers.base": ("Message", "Response"),
+    "overnight.request_files": ("read_requests",),
     "overnight.schedule": ("PollSchedule",),
     "overnight.settings": ("Settings",),
     "overnight.tasks": ("Task",),
@@ -38,6 +40,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Batch",
+    "BatchFilter",
     "BatchHandle",
     "BatchHandler",
     "BatchStatus",
@@ -60,6 +63,7 @@ __all__ = [
     "Task",
     "Usage",
     "UsageError",
+    "read_requests",
 ]
 
 

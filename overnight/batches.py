@@ -1,6 +1,6 @@
 """What a batch and an entry are: frozen values and the words for their states, no I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -50,6 +50,10 @@ class Outcome(StrEnum):
     """The batch is over and the provider gave no line for the entry."""
     INVALID = "invalid"
     """Answered, but refused, cut off, or not fitting the Task's output type."""
+
+
+RETRIED = frozenset({Outcome.ERRORED, Outcome.EXPIRED, Outcome.CANCELED, Outcome.MISSING})
+"""What a retry takes unless told otherwise: the entries that were not answered."""
 
 
 class OnAmbiguousSubmit(StrEnum):
@@ -156,11 +160,40 @@ class Batch:
     failure_reason: str | None
     last_error: str | None
     """The newest failure of a step of ours, in full; it may quote entries."""
+    trouble_code: str | None = None
+    """What keeps a step from succeeding, as long as something does: a provider's code, or an error of ours."""
+    trouble_since: datetime | None = None
 
     @property
     def waited(self) -> timedelta | None:
         """From the provider's acceptance to the terminal status."""
         return self.ended_at - self.submitted_at if self.ended_at and self.submitted_at else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchFilter:
+    """Which batches are wanted: those that meet every condition that is given.
+
+    Attributes:
+        statuses: with one of these statuses.
+        created_since: created at this moment or later.
+        parent: made by a retry, a round or the handler of this batch.
+        unfinished: handed over, and the handler has not run yet.
+        needs_attention: something keeps the batch from going on: a step fails, its submission is in doubt, or no
+            workflow has begun to look after it.
+    """
+
+    statuses: Collection[BatchStatus] = ()
+    provider: str | None = None
+    model: str | None = None
+    handler: str | None = None
+    created_since: datetime | None = None
+    parent: UUID | None = None
+    unfinished: bool = False
+    needs_attention: bool = False
+
+
+ANY_BATCH = BatchFilter()
 
 
 @dataclass(frozen=True, kw_only=True)

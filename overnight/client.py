@@ -15,16 +15,16 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from overnight import contracts
-from overnight.batches import Batch, Entry, OnAmbiguousSubmit, Outcome
+from overnight.batches import ANY_BATCH, RETRIED, Batch, BatchFilter, Entry, OnAmbiguousSubmit, Outcome
 from overnight.contracts import BatchOptions, BatchStart, BatchSummary, ProgressReport
 from overnight.errors import BatchClosedError, TemporalError, UsageError
 from overnight.estimates import Estimate, estimate, seal_within_cost
 from overnight.handlers import BatchHandler, handlers
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, Item, iterate, room
-from overnight.providers import open_provider, provider_facts
+from overnight.providers import provider_facts
 from overnight.reading import entries
-from overnight.registering import new_batch
+from overnight.registering import check_key, new_batch
 from overnight.settings import Settings
 from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
@@ -314,8 +314,7 @@ class Overnight:
             faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
             raise UsageError(f"A batch cannot be created like this: {'; '.join(faults)}.") from None
         new = new_batch(options, new_batch_id(), self.settings)
-        if not self.settings.keys_in_worker_only:
-            await open_provider(provider, self.settings).aclose()  # without a key this is as far as it gets
+        await check_key(provider, self.settings)
         await self.store.batches.create(new)
         return self.batch(new.id)
 
@@ -323,6 +322,25 @@ class Overnight:
         """A handle on a batch that exists."""
         return BatchHandle(self, batch_id)
 
-    async def batches(self, *, limit: int = 100) -> list[Batch]:
+    async def batches(self, where: BatchFilter = ANY_BATCH, *, limit: int = 100) -> list[Batch]:
         """The newest batches first."""
-        return await self.store.batches.recent(limit=limit)
+        return await self.store.listings.page(where, limit=limit)
+
+    async def retry(self, batch_id: UUID, *, outcomes: Collection[Outcome] = RETRIED) -> BatchHandle:
+        """Create a pending batch of those entries of another one that did not succeed; submit it as any other.
+
+        Provider, model, handler and all else are as they were, custom ids are kept, and the new batch's
+        `parent_batch_id` is the old one. Entries that an earlier retry has taken are left out, so that to ask twice
+        does not pay twice. Nothing passes through this process, however many there are.
+
+        Args:
+            batch_id: which batch.
+            outcomes: which entries; `invalid` ones were answered, and paid, and are only retried when asked for.
+
+        Raises:
+            UnknownBatchError: there is no such batch.
+            RetryRefusedError: it is not over, or nothing is left to be retried.
+        """
+        new_id = new_batch_id()
+        await self.store.retries.retry(batch_id, new_id, outcomes)
+        return self.batch(new_id)

@@ -15,16 +15,19 @@
     │   │   ├── UnknownHandlerError
     │   │   └── UnknownBatchError
     │   ├── AmbiguousNameError      one registered name, two classes
+    │   ├── AmbiguousBatchError     the beginning of several batches' ids
     │   ├── EntryError              one entry cannot be taken
     │   │   ├── CustomIdError
     │   │   ├── DuplicateCustomIdError
     │   │   └── RequestError        the provider could not take this request
+    │   ├── LineError               one line of a request file cannot be taken
     │   ├── BatchTooLargeError
     │   ├── EmptyBatchError
     │   ├── CostLimitError          the batch could cost more than its max_cost
     │   ├── BatchClosedError        entries added, or a submit, after submit
     │   ├── BatchOpenError          forgetting a batch that is in flight
-    │   └── CancelRefusedError
+    │   ├── CancelRefusedError
+    │   └── RetryRefusedError       nothing to retry, or not over yet
     ├── NoOutputError               the output of an entry that did not succeed was asked for
     ├── ResponseError               an answer that is not an output; makes one entry `invalid`
     ├── HandlerFailedError          a handler raised; what it raised is the cause
@@ -134,6 +137,14 @@ class AmbiguousNameError(UsageError):
         self.name, self.places = name, places
 
 
+class AmbiguousBatchError(UsageError):
+    """Several batches have an id that begins like this."""
+
+    def __init__(self, prefix: str, ids: Sequence[object]) -> None:
+        super().__init__(f"Several batches begin with {prefix!r}: {', '.join(map(str, ids))}. Give more of the id.")
+        self.prefix, self.ids = prefix, ids
+
+
 class EntryError(UsageError):
     """One entry cannot be taken."""
 
@@ -162,6 +173,14 @@ class DuplicateCustomIdError(EntryError):
 
 class RequestError(EntryError):
     """The provider could not take this request."""
+
+
+class LineError(UsageError):
+    """A line of a request file cannot be taken."""
+
+    def __init__(self, source: str, number: int, why: object) -> None:
+        super().__init__(f"{source}, line {number}: {why}")
+        self.source, self.number = source, number
 
 
 class BatchTooLargeError(UsageError):
@@ -223,6 +242,14 @@ class CancelRefusedError(UsageError):
 
     def __init__(self, batch_id: object, reason: str) -> None:
         super().__init__(f"Batch {batch_id} cannot be canceled: {reason}.")
+        self.reason = reason
+
+
+class RetryRefusedError(UsageError):
+    """There is nothing to retry, or the batch is not over."""
+
+    def __init__(self, batch_id: object, reason: str) -> None:
+        super().__init__(f"Batch {batch_id} cannot be retried: {reason}.")
         self.reason = reason
 
 

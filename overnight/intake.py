@@ -18,9 +18,16 @@ from overnight.tasks import Task, tasks
 
 @dataclass(frozen=True, kw_only=True)
 class RawRequest:
-    """A provider-ready body, for people who have one. Its response is stored as it comes; no Task reads it."""
+    """A provider-ready body, for people who have one. Its response is stored as it comes; no Task reads it.
+
+    Attributes:
+        custom_id: what its result is matched by, where the call that adds it does not say.
+        endpoint: where it is meant to go, where that is known; an entry of another endpoint's batch is refused.
+    """
 
     body: Mapping[str, Any]
+    custom_id: str | None = None
+    endpoint: str | None = None
 
 
 Item = Task[Any] | RawRequest
@@ -83,6 +90,8 @@ class Intake:
             UnknownTaskError: the Task's class cannot be found again by name.
         """
         self._number += 1
+        if custom_id is None and isinstance(item, RawRequest):
+            custom_id = item.custom_id
         if custom_id is not None:
             self._check_id(custom_id)
         try:
@@ -96,6 +105,8 @@ class Intake:
             raise CustomIdError(custom_id, self._facts.limits.custom_id_pattern)
 
     def _raw(self, item: RawRequest, custom_id: str | None) -> NewEntry:
+        if item.endpoint not in {None, self._endpoint}:
+            raise RequestError(f"url: the request is for {item.endpoint!r}, and its batch for {self._endpoint!r}.")
         self._facts.check(item.body, model=self._model, endpoint=self._endpoint)
         return NewEntry(custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body))
 

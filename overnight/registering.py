@@ -12,7 +12,7 @@ from overnight.contracts import BatchOptions, BatchSpec, SpecEntry
 from overnight.errors import ConfigurationError, EntryError
 from overnight.handlers import handlers
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint, room
-from overnight.providers import provider_facts
+from overnight.providers import open_provider, provider_facts
 from overnight.schedule import PollSchedule
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
@@ -49,6 +49,16 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
     )
 
 
+async def check_key(provider: str, settings: Settings) -> None:
+    """Make sure that there is a key, where this process is to have one.
+
+    Raises:
+        MissingKeyError: there is none.
+    """
+    if not settings.keys_in_worker_only:
+        await open_provider(provider, settings).aclose()
+
+
 def _schedule(waits: list[timedelta] | None, max_age: timedelta | None, default: PollSchedule) -> PollSchedule:
     waits = list(default.waits) if waits is None else waits
     try:
@@ -83,10 +93,16 @@ def registration(spec: BatchSpec, batch_id: UUID, settings: Settings) -> tuple[N
 
 async def _entries(spec: BatchSpec, intake: Intake) -> AsyncIterator[NewEntry]:
     for number, entry in enumerate(spec.entries, start=1):
-        yield intake.entry(_item(entry, number), entry.custom_id)
+        yield intake.entry(item_of(entry, number), entry.custom_id)
 
 
-def _item(entry: SpecEntry, number: int) -> Item:
+def item_of(entry: SpecEntry, number: int) -> Item:
+    """What an entry asks, as a Task of the user's or a raw request.
+
+    Raises:
+        UnknownTaskError: no Task of this name is registered here.
+        EntryError: the fields do not fit the Task.
+    """
     if entry.request is not None:
         return RawRequest(body=entry.request)
     assert entry.task is not None

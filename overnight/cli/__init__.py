@@ -11,7 +11,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 1 a server or provider failed, 2 a mistake in what was asked, 130 Ctrl-C."""
+    """Run one command; the exit codes are those of `overnight.cli.ending`."""
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -20,20 +20,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     from overnight.cli.app import app  # noqa: PLC0415 - a Ctrl-C during this import must end in one line too
+    from overnight.cli.ending import FAILED, MISTAKE, Interrupted  # noqa: PLC0415 - "
     from overnight.errors import OvernightError, UsageError  # noqa: PLC0415 - "
 
     try:
         app(arguments, prog_name="overnight")
     except SystemExit as end:
         return _interrupted() if end.code == INTERRUPTED else end.code  # type: ignore[return-value]  # typer's are int
+    except Interrupted as end:
+        return _interrupted(str(end))
     except OvernightError as error:
         _tell(error)
-        return 2 if isinstance(error, UsageError) else 1
+        return MISTAKE if isinstance(error, UsageError) else FAILED
     return 0
 
 
-def _interrupted() -> int:
-    print("Interrupted: everything that this command started is stopped.", file=sys.stderr)  # noqa: T201 - last words
+def _interrupted(what: str = "everything that this command started is stopped.") -> int:
+    print(f"Interrupted: {what}", file=sys.stderr)  # noqa: T201 - last words
     return INTERRUPTED
 
 
@@ -42,7 +45,9 @@ def _tell(error: Exception) -> None:
     from rich.console import Console  # noqa: PLC0415 - only needed when something went wrong
     from rich.text import Text  # noqa: PLC0415 - "
 
-    first, _, rest = str(error).partition("\n")
+    from overnight.texts import visible  # noqa: PLC0415 - "
+
+    first, _, rest = visible(str(error)).partition("\n")
     console = Console(stderr=True)
     console.print(Text(f"overnight: {first}", style="red"), soft_wrap=True)
     if rest:

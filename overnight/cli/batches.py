@@ -1,18 +1,19 @@
-"""Batches, from the command line: list, show, cancel."""
+"""Batches, from the command line: list, show, cancel, retry, and what to do with a handler."""
 
 import json
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
-import typer
 from pydantic_core import to_jsonable_python
-from rich.console import Console
 from rich.table import Table
 
-from overnight.batches import Batch, Cost
+from overnight.batches import ANY_BATCH, Batch, BatchFilter, Cost, Outcome
 from overnight.cli.database import open_store
+from overnight.cli.printing import console, print_json, remark, say
+from overnight.texts import visible
 
-_WIDTH_WITHOUT_TERMINAL = 200
+_NONE = {True: "There are no batches.", False: "There are no such batches."}
 
 
 def as_document(batch: Batch) -> dict[str, Any]:
@@ -35,22 +36,19 @@ def outcomes(batch: Batch) -> str:
     return f"{batch.progress.done} of {batch.entry_count} done" if batch.progress.done else ""
 
 
-async def listing(*, limit: int, as_json: bool) -> None:
-    """Print the newest batches."""
+async def listing(wanted: BatchFilter, *, parent: str | None, before: str | None, limit: int, as_json: bool) -> None:
+    """Print batches, the newest first."""
     async with open_store() as store:
-        batches = await store.batches.recent(limit=limit)
+        if parent is not None:
+            wanted = replace(wanted, parent=await store.listings.resolve(parent))
+        behind = await store.listings.resolve(before) if before is not None else None
+        batches = await store.listings.page(wanted, limit=limit, before=behind)
     if as_json:
-        typer.echo(json.dumps([as_document(batch) for batch in batches], indent=2))
-    else:
-        _console().print(_table(batches) if batches else "There are no batches.")
-
-
-def _console() -> Console:
-    # What is printed holds foreign texts: brackets in them are no markup, and colons no emoji.
-    console = Console(markup=False, emoji=False, highlight=False)
-    # What is not shown to a person is read by a program, and must not be cut to fit a screen that is not there.
-    plain = Console(width=_WIDTH_WITHOUT_TERMINAL, markup=False, emoji=False, highlight=False)
-    return console if console.is_terminal else plain
+        print_json([as_document(batch) for batch in batches])
+        return
+    console().print(_table(batches) if batches else _NONE[wanted == ANY_BATCH and before is None])
+    if len(batches) == limit:
+        remark(f"Older ones: overnight list --before {batches[-1].id} (with the same options).")
 
 
 def _table(batches: list[Batch]) -> Table:
@@ -58,28 +56,33 @@ def _table(batches: list[Batch]) -> Table:
     for batch in batches:
         created = f"{batch.created_at:%Y-%m-%d %H:%M}"
         entries = str(batch.entry_count)
-        table.add_row(str(batch.id), batch.provider, batch.model, batch.status, entries, outcomes(batch), created)
+        texts = (str(batch.id), batch.provider, batch.model, batch.status, entries, outcomes(batch), created)
+        table.add_row(*map(visible, texts))
     for column in table.columns:
         column.overflow = "fold"
     table.columns[0].no_wrap = True  # a batch id is there to be copied
     return table
 
 
-async def showing(batch_id: UUID, *, as_json: bool) -> None:
+async def showing(batch_id: str, *, as_json: bool) -> None:
     """Print one batch."""
     async with open_store() as store:
-        batch = await store.batches.get(batch_id)
+        print_batch(await store.batches.get(await store.listings.resolve(batch_id)), as_json=as_json)
+
+
+def print_batch(batch: Batch, *, as_json: bool) -> None:
+    """Everything that is known of a batch."""
     if as_json:
-        typer.echo(json.dumps(as_document(batch), indent=2))
+        print_json(as_document(batch))
     else:
-        _console().print(_details(batch))
+        console().print(_details(batch))
 
 
 def _details(batch: Batch) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in _facts(batch).items():
         if value not in {None, ""}:
-            table.add_row(name, str(value))
+            table.add_row(name, visible(str(value)))
     return table
 
 
@@ -91,40 +94,65 @@ def _facts(batch: Batch) -> dict[str, object]:
         "model": batch.model,
         "provider's id": batch.provider_batch_id,
         "workflow": batch.workflow_id,
-        "handler": batch.handler,
+        "handler": batch.handler or batch.handler_activity,
+        "parent": batch.parent_batch_id,
+        "metadata": json.dumps(batch.metadata, ensure_ascii=False) if batch.metadata else None,
         "entries": batch.entry_count,
         "outcomes": outcomes(batch),
         "tokens": f"{batch.usage.input_tokens} in, {batch.usage.output_tokens} out",
         "cost": money(batch.cost),
+        "limit": f"${batch.max_cost}" if batch.max_cost is not None else None,
         "created": batch.created_at,
         "submitted": batch.submitted_at,
         "ended": batch.ended_at,
         "handled": batch.handler_dispatched_at,
+        "trouble": f"{batch.trouble_code}, since {batch.trouble_since}" if batch.trouble_code else None,
         "failure": batch.failure_reason,
         "last error": batch.last_error,
     }
 
 
-async def canceling(batch_id: UUID, *, as_json: bool) -> None:
+async def canceling(batch_id: str, *, as_json: bool) -> None:
     """Ask for a cancel, and print what holds now."""
-    from overnight.client import Overnight  # noqa: PLC0415 - only this command needs the Temporal SDK, which is slow
+    from overnight.client import Overnight  # noqa: PLC0415 - only such commands need the Temporal SDK, which is slow
 
     async with Overnight.connect() as overnight:
-        handle = overnight.batch(batch_id)
+        handle = overnight.batch(await overnight.store.listings.resolve(batch_id))
         await handle.cancel()
         batch = await handle.get()
     if as_json:
-        typer.echo(json.dumps(as_document(batch), indent=2))
+        print_json(as_document(batch))
     else:
-        typer.echo(f"Asked for batch {batch_id} to be canceled; `overnight show {batch_id}` shows what comes of it.")
+        say(f"Asked for batch {batch.id} to be canceled; `overnight watch {batch.id}` shows what comes of it.")
 
 
-async def ordering(batch_id: UUID, *, retry: bool) -> None:
+async def ordering(batch_id: str, *, retry: bool) -> None:
     """Have a failing handler run again now, or not at all."""
     from overnight.client import Overnight  # noqa: PLC0415 - as above
 
     async with Overnight.connect() as overnight:
-        handle = overnight.batch(batch_id)
+        handle = overnight.batch(await overnight.store.listings.resolve(batch_id))
         await (handle.retry_handler() if retry else handle.skip_handler())
     done = "is run again now" if retry else "is skipped"
-    typer.echo(f"The handler of batch {batch_id} {done}.")
+    say(f"The handler of batch {handle.id} {done}.")
+
+
+async def retrying(batch_id: str, *, outcomes: Collection[Outcome], submit: bool, as_json: bool) -> None:
+    """Make a batch of what another one did not get done, and hand it over."""
+    from overnight.client import Overnight  # noqa: PLC0415 - as above
+
+    async with Overnight.connect() as overnight:
+        parent = await overnight.store.listings.resolve(batch_id)
+        handle = await overnight.retry(parent, outcomes=outcomes)
+        if submit:
+            await handle.submit()
+        batch = await handle.get()
+    if as_json:
+        print_json(as_document(batch))
+        return
+    say(f"Batch {batch.id} retries {batch.entry_count} entries of batch {parent}.")
+    say(
+        f"`overnight watch {batch.id}` shows how it goes."
+        if submit
+        else f"`overnight submit --batch {batch.id}` sends it."
+    )

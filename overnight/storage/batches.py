@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, case, func, select, update
+from sqlalchemy import Row, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -91,6 +91,8 @@ def batch_of(row: Row[Any]) -> Batch:
         failure_code=row.failure_code,
         failure_reason=row.failure_reason,
         last_error=row.last_error,
+        trouble_code=row.trouble_code,
+        trouble_since=row.trouble_since,
     )
 
 
@@ -189,11 +191,13 @@ class BatchStore:
             raise UnknownBatchError(batch_id)
         return batch_of(row)
 
-    async def recent(self, *, limit: int) -> list[Batch]:
-        """The newest batches first."""
-        query = select(batches).order_by(batches.c.created_at.desc()).limit(limit)
-        async with self._engine.connect() as connection:
-            return [batch_of(row) for row in await connection.execute(query)]
+    async def discard(self, batch_id: UUID) -> bool:
+        """Delete a batch that was not handed over, with its entries; false where it was, or where there is none."""
+        async with self._engine.begin() as connection:
+            deleted = await connection.execute(
+                delete(batches).where(batches.c.id == batch_id, batches.c.sealed_at.is_(None))
+            )
+        return deleted.rowcount == 1
 
     async def seal(self, batch_id: UUID, *, entry_count: int | None = None) -> tuple[Batch, bool]:
         """Close the batch to further entries; also says whether this call was the one that closed it.

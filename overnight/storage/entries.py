@@ -52,7 +52,7 @@ class Room:
     frame_bytes: int
 
 
-class _Filling:
+class Filling:
     """One pass of adding: assigns positions and custom ids, and keeps count of the room."""
 
     def __init__(self, room: Room, *, entry_count: int, request_bytes: int) -> None:
@@ -130,7 +130,7 @@ class EntryStore:
         batch = await lock_batch(connection, batch_id)
         if batch.sealed_at is not None:
             raise BatchClosedError(batch_id, "add entries to")
-        filling = _Filling(room, entry_count=batch.entry_count, request_bytes=batch.request_bytes)
+        filling = Filling(room, entry_count=batch.entry_count, request_bytes=batch.request_bytes)
         await self._copy(connection, batch_id, new, filling)
         await connection.execute(
             update(batches)
@@ -140,7 +140,7 @@ class EntryStore:
         return filling.entry_count - batch.entry_count
 
     async def _copy(
-        self, connection: AsyncConnection, batch_id: UUID, new: AsyncIterable[NewEntry], filling: _Filling
+        self, connection: AsyncConnection, batch_id: UUID, new: AsyncIterable[NewEntry], filling: Filling
     ) -> None:
         try:
             async with copying(connection, _COPY_IN) as copy:

@@ -9,10 +9,13 @@ from overnight.storage.batches import BatchStore
 from overnight.storage.database import check_schema, create_engine, upgrade
 from overnight.storage.dispatches import DispatchStore
 from overnight.storage.entries import EntryStore
+from overnight.storage.listings import BatchListing
 from overnight.storage.outputs import OutputStore
 from overnight.storage.past import PastStore
 from overnight.storage.results import ResultStore
 from overnight.storage.retention import RetentionStore
+from overnight.storage.retries import RetryStore
+from overnight.storage.strays import StrayStore
 from overnight.storage.submissions import SubmissionStore
 
 
@@ -22,13 +25,16 @@ class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.batches = BatchStore(engine)
+        self.listings = BatchListing(engine)
         self.submissions = SubmissionStore(engine)
         self.entries = EntryStore(engine)
         self.past = PastStore(engine)
         self.results = ResultStore(engine)
+        self.strays = StrayStore(engine)
         self.outputs = OutputStore(engine)
         self.dispatches = DispatchStore(engine)
         self.retention = RetentionStore(engine)
+        self.retries = RetryStore(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, pooled: bool = True) -> Self:

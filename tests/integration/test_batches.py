@@ -29,11 +29,6 @@ async def test_a_new_batch_is_pending_and_knows_what_was_chosen(store: Store) ->
     assert batch.created_at.utcoffset() == timedelta(0)
 
 
-async def test_the_newest_batches_come_first(store: Store) -> None:
-    ids = [(await store.batches.create(new_batch())).id for _ in range(5)]
-    assert [batch.id for batch in await store.batches.recent(limit=3)] == ids[:1:-1]
-
-
 async def test_an_unknown_batch_is_named(store: Store) -> None:
     batch_id = new_batch_id()
     for ask in (store.batches.get, store.batches.seal, store.batches.request_cancel, store.submissions.current):

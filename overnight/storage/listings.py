@@ -1,0 +1,96 @@
+"""Looking for batches: which of them are wanted, page by page, and by the beginning of an id."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, exists, func, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from overnight.batches import ANY_BATCH, Batch, BatchFilter
+from overnight.errors import AmbiguousBatchError, UnknownBatchError
+from overnight.storage.batches import batch_of
+from overnight.storage.tables import batches, submissions
+
+_HEX_DIGITS = 32
+_CANDIDATES_SHOWN = 5
+
+# A submit seals first and starts the workflow then; a batch that has none so long after was left in between.
+_START_TAKES = timedelta(minutes=2)
+
+
+def _conditions(wanted: BatchFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.statuses:
+        found.append(batches.c.status.in_([status.value for status in wanted.statuses]))
+    equal = {name: getattr(wanted, name) for name in ("provider", "model", "handler")}
+    found += [batches.c[name] == value for name, value in equal.items() if value is not None]
+    if wanted.created_since is not None:
+        found.append(batches.c.created_at >= wanted.created_since)
+    if wanted.parent is not None:
+        found.append(batches.c.parent_batch_id == wanted.parent)
+    if wanted.unfinished or wanted.needs_attention:
+        found += [batches.c.sealed_at.is_not(None), batches.c.handler_dispatched_at.is_(None)]
+    if wanted.needs_attention:
+        found.append(_stuck())
+    return found
+
+
+def _stuck() -> ColumnElement[bool]:
+    in_doubt = exists().where(
+        submissions.c.batch_id == batches.c.id,
+        submissions.c.doubted_at.is_not(None),
+        submissions.c.accepted_at.is_(None),
+        submissions.c.abandoned_at.is_(None),
+    )
+    left = batches.c.workflow_id.is_(None) & (batches.c.sealed_at < func.now() - _START_TAKES)
+    return or_(batches.c.trouble_code.is_not(None), in_doubt, left)
+
+
+class BatchListing:
+    """Batches, as lists of them are wanted."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def page(
+        self, wanted: BatchFilter = ANY_BATCH, *, limit: int | None = None, before: UUID | None = None
+    ) -> list[Batch]:
+        """The newest first.
+
+        Args:
+            wanted: which ones.
+            limit: how many at most.
+            before: only those that are older than this batch: the last one of the page before.
+        """
+        query = select(batches).where(*_conditions(wanted)).order_by(batches.c.created_at.desc(), batches.c.id.desc())
+        if before is not None:
+            last = select(batches.c.created_at, batches.c.id).where(batches.c.id == before).scalar_subquery()
+            query = query.where(tuple_(batches.c.created_at, batches.c.id) < last)
+        async with self._engine.connect() as connection:
+            return [batch_of(row) for row in await connection.execute(query.limit(limit))]
+
+    async def of(self, ids: Collection[UUID]) -> list[Batch]:
+        """These, in the order of their creation; ids that no batch has are left out."""
+        query = select(batches).where(batches.c.id.in_(ids)).order_by(batches.c.created_at, batches.c.id)
+        async with self._engine.connect() as connection:
+            return [batch_of(row) for row in await connection.execute(query)]
+
+    async def resolve(self, prefix: str) -> UUID:
+        """The id that begins with these hexadecimal digits; hyphens do not count.
+
+        Raises:
+            UnknownBatchError: none does.
+            AmbiguousBatchError: several do.
+        """
+        digits = prefix.replace("-", "").lower()
+        first, last = (UUID(digits.ljust(_HEX_DIGITS, fill)) for fill in "0f")
+        query: Any = select(batches.c.id).where(batches.c.id.between(first, last)).order_by(batches.c.id)
+        async with self._engine.connect() as connection:
+            found = list((await connection.execute(query.limit(_CANDIDATES_SHOWN))).scalars())
+        if not found:
+            raise UnknownBatchError(prefix)
+        if len(found) > 1:
+            raise AmbiguousBatchError(prefix, found)
+        return UUID(str(found[0]))
