@@ -1,42 +1,32 @@
 """The commands, their options and their help. What they do is imported when they run."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-T = TypeVar("T")
+from overnight.cli import batch_commands, submit_command
+from overnight.cli.ending import EXPLAINED
+from overnight.cli.options import AsJson, Modules, finish
 
 app = typer.Typer(
     name="overnight",
     help="Durable LLM batch inference: hand in a batch, go home, find typed results in Postgres in the morning.",
+    epilog=EXPLAINED,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # they print local variables, and keys and prompts are among those
 )
 db = typer.Typer(help="The database schema.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
-Modules = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--import",
-        metavar="MODULE",
-        help="A module that defines Tasks and handlers, e.g. my_app.batches; may be given more than once.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-BatchId = Annotated[UUID, typer.Argument(metavar="BATCH_ID")]
+app.add_typer(submit_command.commands)
+app.add_typer(batch_commands.commands)
 
-
-def _finish(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
+WholeBatchId = Annotated[UUID, typer.Argument(metavar="BATCH_ID", help="The whole id.")]
 
 
 @db.command("upgrade")
@@ -44,7 +34,7 @@ def db_upgrade() -> None:
     """Bring the database at OVERNIGHT_DATABASE_URL to the schema of this version."""
     from overnight.cli.database import upgrade  # noqa: PLC0415 - imported when it runs
 
-    typer.echo(f"The schema is at version {_finish(upgrade())}.")
+    typer.echo(f"The schema is at version {finish(upgrade())}.")
 
 
 @app.command()
@@ -69,7 +59,7 @@ def dev(
     require_embedded("overnight dev")
     from overnight.cli.dev import develop  # noqa: PLC0415 - needs the extra
 
-    _finish(develop(modules or [], folder.absolute()))
+    finish(develop(modules or [], folder.absolute()))
 
 
 @app.command()
@@ -81,17 +71,17 @@ def prune(
     """Delete prompts and responses of old batches. Counts, tokens and costs stay."""
     from overnight.cli.retention import pruning  # noqa: PLC0415 - imported when it runs
 
-    _finish(pruning(timedelta(days=days), dry_run=dry_run, as_json=as_json))
+    finish(pruning(timedelta(days=days), dry_run=dry_run, as_json=as_json))
 
 
 @app.command()
-def erase(batch_id: BatchId, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def erase(batch_id: WholeBatchId, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Delete everything of one batch but its counts, costs and dates: entries, custom ids, answers, metadata."""
     from overnight.cli.retention import erasing  # noqa: PLC0415 - imported when it runs
 
     if not yes:
         typer.confirm(f"Erase all entries of batch {batch_id}? This cannot be undone", abort=True)
-    _finish(erasing(batch_id))
+    finish(erasing(batch_id))
 
 
 @app.command("codec-server")
@@ -112,7 +102,7 @@ def codec_server(
     from overnight.cli.codec_server import serve_codec  # noqa: PLC0415 - needs the extra
 
     origins = ui_origin or ["http://localhost:8233", "http://localhost:8080"]
-    _finish(serve_codec(host=host, port=port, ui_origins=origins, names=name or []))
+    finish(serve_codec(host=host, port=port, ui_origins=origins, names=name or []))
 
 
 @app.command(
@@ -145,50 +135,7 @@ def demo(
     require_embedded("overnight demo")
     from overnight.cli.demo.command import Options, demonstrate  # noqa: PLC0415 - needs the extra
 
-    raise typer.Exit(_finish(demonstrate(Options(keep=keep, entries=entries, folder=folder.absolute()))))
-
-
-@app.command("list")
-def list_batches(
-    as_json: AsJson = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-) -> None:
-    """List the newest batches."""
-    from overnight.cli.batches import listing  # noqa: PLC0415 - imported when it runs
-
-    _finish(listing(limit=limit, as_json=as_json))
-
-
-@app.command()
-def show(batch_id: BatchId, as_json: AsJson = False) -> None:
-    """Show one batch."""
-    from overnight.cli.batches import showing  # noqa: PLC0415 - imported when it runs
-
-    _finish(showing(batch_id, as_json=as_json))
-
-
-@app.command()
-def cancel(batch_id: BatchId, as_json: AsJson = False) -> None:
-    """Ask for a batch to be canceled; entries that are answered by then keep their results."""
-    from overnight.cli.batches import canceling  # noqa: PLC0415 - imported when it runs
-
-    _finish(canceling(batch_id, as_json=as_json))
-
-
-@app.command("retry-handler")
-def retry_handler(batch_id: BatchId) -> None:
-    """Run a handler that keeps failing again now, instead of at the end of its present wait."""
-    from overnight.cli.batches import ordering  # noqa: PLC0415 - imported when it runs
-
-    _finish(ordering(batch_id, retry=True))
-
-
-@app.command("skip-handler")
-def skip_handler(batch_id: BatchId) -> None:
-    """Let a batch finish without its handler."""
-    from overnight.cli.batches import ordering  # noqa: PLC0415 - imported when it runs
-
-    _finish(ordering(batch_id, retry=False))
+    raise typer.Exit(finish(demonstrate(Options(keep=keep, entries=entries, folder=folder.absolute()))))
 
 
 @app.command()
@@ -197,7 +144,7 @@ def doctor(
     cancel: Annotated[bool, typer.Option("--cancel", help="Give each a workflow again, and cancel it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find batches that lost their workflow, or whose submission is in doubt. Exit code 1 if there are any."""
+    """Find batches that lost their workflow, or whose submission is in doubt. Exit code 3 if there are any."""
     from overnight.cli.doctor import examining  # noqa: PLC0415 - imported when it runs
 
-    raise typer.Exit(_finish(examining(fix=fix, cancel=cancel, as_json=as_json)))
+    raise typer.Exit(finish(examining(fix=fix, cancel=cancel, as_json=as_json)))

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from overnight.cli.ending import DONE, UNSUCCESSFUL
 from overnight.client import Overnight
 from overnight.doctor import Finding, Problem, examine, reattach
 from overnight.errors import TemporalError
@@ -18,14 +19,14 @@ _MEANING = {
 
 
 async def examining(*, fix: bool, cancel: bool, as_json: bool) -> int:
-    """Print what needs help, and help where asked to; the exit code is 1 when something still needs help."""
+    """Print what needs help, and help where asked to; the exit code says whether something still needs help."""
     async with Overnight.connect() as overnight:
         findings = await examine(overnight)
         failures = await _help(overnight, findings, cancel=cancel) if fix or cancel else []
     if failures:
         raise TemporalError("; ".join(failures))
     _print(findings, helped=fix or cancel, as_json=as_json)
-    return 1 if findings and not (fix or cancel) else 0
+    return UNSUCCESSFUL if findings and not (fix or cancel) else DONE
 
 
 async def _help(overnight: Overnight, findings: list[Finding], *, cancel: bool) -> list[str]:

@@ -16,14 +16,14 @@ from overnight.texts import visible
 
 
 async def exporting(
-    batch_id: str, *, kind: ExportFormat | None, outcomes: Collection[Outcome], output: Path | None, responses: bool
+    batch_id: str, *, kind: str | None, outcomes: Collection[Outcome], output: Path | None, responses: bool
 ) -> None:
     """Write the entries, and say beside them what is to be known of them."""
-    kind = kind or _kind_of(output)
+    chosen = _kind(kind, output)
     async with open_store() as store:
         batch = await store.batches.get(await store.listings.resolve(batch_id))
-        with _sink(output, kind) as sink:
-            writer = open_writer(kind, sink, responses=responses)
+        with _sink(output, chosen) as sink:
+            writer = open_writer(chosen, sink, responses=responses)
             count = await export(store, batch, writer, outcomes or None)
     if output is not None:
         remark(f"{count} of {batch.entry_count} entries of batch {batch.id} are in {output}.")
@@ -35,10 +35,14 @@ def _not_over(batch: Batch) -> str:
     return f"Batch {batch.id} is not over, with status {batch.status.value}: entries without an outcome will have one."
 
 
-def _kind_of(output: Path | None) -> ExportFormat:
-    """By the file's name, where it says so."""
-    suffix = output.suffix.removeprefix(".").lower() if output else ""
-    return ExportFormat(suffix) if suffix in set(ExportFormat) else ExportFormat.JSONL
+def _kind(name: str | None, output: Path | None) -> ExportFormat:
+    """As it is asked for, or as the file's name says."""
+    known = {kind.value: kind for kind in ExportFormat}
+    if name is None:
+        return known.get(output.suffix.removeprefix(".").lower() if output else "", ExportFormat.JSONL)
+    if name not in known:
+        raise ConfigurationError(f"There is no format {name!r}. There are: {', '.join(known)}.")
+    return known[name]
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """What `overnight submit` and `overnight estimate` read: a file of raw requests, or of the fields of a Task."""
 
 import itertools
+import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from overnight.errors import ConfigurationError, EntryError, LineError, UsageErr
 from overnight.intake import Intake, Item
 from overnight.providers import provider_facts
 from overnight.registering import item_of
+from overnight.registry import load_modules
 from overnight.request_files import Source, blamed, filed_requests, json_lines, name_of
 from overnight.storage.batches import NewBatch
 from overnight.storage.entries import NewEntry
@@ -114,6 +116,17 @@ def _task_lines(source: Source, task: str) -> Iterator[Line]:
                 raise EntryError("custom_id: write it as a text.")
             item = item_of(SpecEntry.model_construct(task=task, fields=fields, custom_id=custom_id), line.number)
         yield Line(number=line.number, item=item, custom_id=custom_id)
+
+
+def load_users_modules(names: Sequence[str]) -> None:
+    """Import the user's modules, which are looked for where the command runs, as a worker does.
+
+    Raises:
+        ConfigurationError: one does not import.
+    """
+    if names:
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
+        load_modules(names)
 
 
 def options_of(chosen: dict[str, Any], given: dict[str, Any]) -> BatchOptions:

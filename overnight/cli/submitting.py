@@ -1,13 +1,14 @@
 """`overnight submit`: a file becomes a batch, whole or not at all, and is handed over."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from overnight.batches import Batch
 from overnight.cli.batches import as_document, print_batch
 from overnight.cli.ending import DONE, Interrupted, code_of
-from overnight.cli.input import InputFile, options_of
+from overnight.cli.input import InputFile, load_users_modules, options_of
 from overnight.cli.printing import print_json, say
 from overnight.cli.watching import beside, follow
 from overnight.client import BatchHandle, Overnight
@@ -28,6 +29,7 @@ class Order:
     """What is to be submitted, and how.
 
     Attributes:
+        modules: the user's, with the Task and the handler.
         chosen: provider, model and endpoint, as far as the command names them.
         options: further options of the batch, by the names that `BatchOptions` has for them.
     """
@@ -35,6 +37,7 @@ class Order:
     file: str
     form: str | None
     task: str | None
+    modules: Sequence[str]
     chosen: dict[str, str | None]
     options: dict[str, Any]
 
@@ -42,7 +45,7 @@ class Order:
 async def submitting(order: Order, *, wait: bool, as_json: bool) -> int:
     """Create a batch of a file, hand it over, and with `wait` see it through."""
     nothing = Interrupted("nothing was written, sent or paid.")
-    file = InputFile(order.file, form=order.form, task=order.task)
+    file = _opened(order)
     async with Overnight.connect() as overnight:
         try:
             new = await _checked(file, order, overnight.settings)
@@ -57,6 +60,11 @@ async def submitting(order: Order, *, wait: bool, as_json: bool) -> int:
                 raise nothing from None
             raise
         return await _handed_over(overnight, handle, wait=wait, as_json=as_json)
+
+
+def _opened(order: Order) -> InputFile:
+    load_users_modules(order.modules)
+    return InputFile(order.file, form=order.form, task=order.task)
 
 
 async def _checked(file: InputFile, order: Order, settings: Settings) -> NewBatch:
@@ -80,9 +88,8 @@ async def _handed_over(overnight: Overnight, handle: BatchHandle, *, wait: bool,
         if as_json:
             print_json(as_document(batch))
         else:
-            say(
-                f"Batch {batch.id}: {batch.entry_count} entries are handed over. `overnight watch {batch.id}` shows how it goes."
-            )
+            say(f"Batch {batch.id} of {batch.entry_count} entries is handed over.")
+            say(f"`overnight watch {batch.id}` shows how it goes.")
         return DONE
     try:
         batch = await _seen_through(overnight, handle)
@@ -107,7 +114,7 @@ async def _seen_through(overnight: Overnight, handle: BatchHandle) -> Batch:
 
 async def rehearsing(order: Order, *, as_json: bool) -> None:
     """Check a whole file as a submit would, and write nothing."""
-    file = InputFile(order.file, form=order.form, task=order.task)
+    file = _opened(order)
     new = await _checked(file, order, Settings.from_environment())
     filling = Filling(room(provider_facts(new.provider)), entry_count=0, request_bytes=0)
     async for entry in file.entries(new):
@@ -117,7 +124,5 @@ async def rehearsing(order: Order, *, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        say(
-            f"{file.name}: {filling.entry_count} entries, {filling.request_bytes} bytes, for {new.model} at {new.provider} {new.endpoint}."
-        )
-        say("Nothing was written; without --dry-run they are submitted.")
+        say(f"{file.name}: {filling.entry_count} entries, {filling.request_bytes} bytes, nothing wrong with them.")
+        say(f"They are for {new.model}, {new.provider} {new.endpoint}. Nothing was written.")

@@ -23,7 +23,7 @@ def batch_id(text: str) -> str:
 
 
 def duration(text: str) -> timedelta:
-    """ "90s", "30m", "26h", "7d", "2w"."""
+    """A number and its unit: 90s, 30m, 26h, 7d, 2w."""
     if not (found := _DURATION.fullmatch(text.strip())):
         raise typer.BadParameter(f"{text!r} is no duration. Write 90s, 30m, 26h, 7d or 2w.")
     return timedelta(**{_UNITS[found[2]]: float(found[1])})

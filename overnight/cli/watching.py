@@ -1,4 +1,4 @@
-"""`overnight watch`: how batches come along. A table that is redrawn for people, a line of JSON per change for programs."""
+"""`overnight watch`: how batches come along. People see a table that is redrawn, programs a line of JSON per change."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -53,6 +53,8 @@ async def _parent(connection: AsyncConnection, batch_id: UUID) -> Batch:
     parent = batch_of(row)
     if parent.hydrated_at is None:
         raise RetryRefusedError(batch_id, f"it is not over, with status {parent.status.value}; wait for its outcomes")
+    if parent.pruned_at is not None:
+        raise RetryRefusedError(batch_id, f"its requests were deleted on {parent.pruned_at:%Y-%m-%d}")
     return parent
 
 
@@ -67,7 +69,11 @@ def _unsuccessful(batch_id: UUID, outcomes: Collection[Outcome]) -> Select[Any]:
     return (
         select(entries)
         .join(results, (results.c.batch_id == entries.c.batch_id) & (results.c.position == entries.c.position))
-        .where(entries.c.batch_id == batch_id, results.c.outcome.in_([outcome.value for outcome in outcomes]))
+        .where(
+            entries.c.batch_id == batch_id,
+            entries.c.request != "",  # it is, while pruning is under way
+            results.c.outcome.in_([outcome.value for outcome in outcomes]),
+        )
     )
 
 

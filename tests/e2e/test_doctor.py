@@ -104,7 +104,7 @@ async def test_the_command_finds_it_and_puts_it_right(
     await (await batch._workflow()).terminate()
 
     code, text = await overnight_command(settings, temporal_server, "doctor")
-    assert code == 1
+    assert code == 3
     assert str(batch.id) in text
     assert "--fix" in text
 

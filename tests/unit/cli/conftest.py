@@ -1,6 +1,6 @@
 """Values and stand-ins for the commands."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from overnight.batches import Batch, BatchStatus, Cost, Outcome, Progress, Usage
+from overnight.batches import Batch, BatchFilter, BatchStatus, Cost, Outcome, Progress, Usage
 from overnight.cli import batches as commands
 from overnight.errors import UnknownBatchError
 from overnight.schedule import PollSchedule
@@ -62,9 +62,6 @@ OPEN_BATCH = replace(
 class FakeBatches:
     """The two batches above, as a store has them."""
 
-    async def recent(self, *, limit: int) -> list[Batch]:
-        return [OPEN_BATCH, BATCH][:limit]
-
     async def get(self, batch_id: UUID) -> Batch:
         for batch in (OPEN_BATCH, BATCH):
             if batch.id == batch_id:
@@ -72,15 +69,36 @@ class FakeBatches:
         raise UnknownBatchError(batch_id)
 
 
+class FakeListings:
+    """The same two, listed."""
+
+    def __init__(self) -> None:
+        self.wanted: list[BatchFilter] = []
+
+    async def page(
+        self, wanted: BatchFilter, *, limit: int | None = None, before: UUID | None = None
+    ) -> Sequence[Batch]:
+        self.wanted.append(wanted)
+        return [batch for batch in (OPEN_BATCH, BATCH) if before is None or batch.id < before][:limit]
+
+    async def resolve(self, prefix: str) -> UUID:
+        found = [batch.id for batch in (OPEN_BATCH, BATCH) if str(batch.id).startswith(prefix)]
+        if not found:
+            raise UnknownBatchError(prefix)
+        return found[0]
+
+
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> None:
+def store(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Commands read a store that holds two batches."""
+    fake = SimpleNamespace(batches=FakeBatches(), listings=FakeListings())
 
     @asynccontextmanager
     async def open_store() -> AsyncIterator[SimpleNamespace]:
-        yield SimpleNamespace(batches=FakeBatches())
+        yield fake
 
     monkeypatch.setattr(commands, "open_store", open_store)
+    return fake
 
 
 @pytest.fixture

@@ -38,8 +38,20 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def test_help_names_every_command(printed: Read) -> None:
     assert main(["--help"]) == 0
     out, _ = printed()
-    for command in ("db", "worker", "dev", "simulate", "demo", "list", "show", "cancel"):
+    for command in ("db", "worker", "dev", "simulate", "demo", "list", "show", "cancel", "submit", "watch", "results"):
         assert f" {command} " in out
+
+
+def test_help_explains_the_exit_codes(printed: Read) -> None:
+    main(["--help"])
+    assert "Exit codes: 0 done. 1 a server" in printed()[0]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_commands(shell: str, monkeypatch: pytest.MonkeyPatch, printed: Read) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    assert main(["--show-completion", shell]) == 0
+    assert "overnight" in printed()[0]
 
 
 def test_help_loads_no_server_library() -> None:
@@ -131,8 +143,9 @@ def test_a_command_without_a_database_says_what_to_set(
     assert "OVERNIGHT_DATABASE_URL" in printed()[1]
 
 
-def test_a_batch_id_that_is_none_is_refused(printed: Read) -> None:
-    assert main(["show", "42"]) == 2
+@pytest.mark.parametrize("text", ["42", "-", "the-latest", "0" * 33])
+def test_a_batch_id_that_is_none_is_refused(text: str, printed: Read) -> None:
+    assert main(["show", "--", text]) == 2
     assert "BATCH_ID" in printed()[1]
 
 
