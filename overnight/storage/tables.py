@@ -122,6 +122,11 @@ batches = Table(
 
 Index("batches_created_at_idx", batches.c.created_at.desc())
 Index(
+    "batches_parent_batch_id_idx",
+    batches.c.parent_batch_id,
+    postgresql_where=text("parent_batch_id is not null"),
+)
+Index(
     "batches_unfinished_idx",
     batches.c.created_at,
     postgresql_where=text("handler_dispatched_at is null and sealed_at is not null"),

@@ -67,6 +67,7 @@ comment on column overnight.batches.cost is 'US dollars at the batch rate; null 
 comment on column overnight.batches.list_cost is 'US dollars that the same tokens cost without batching';
 comment on column overnight.batches.price_version is 'which price table the costs come from';
 create index batches_created_at_idx on overnight.batches (created_at desc);
+create index batches_parent_batch_id_idx on overnight.batches (parent_batch_id) where parent_batch_id is not null;
 create index batches_unfinished_idx on overnight.batches (created_at) where handler_dispatched_at is null and sealed_at is not null;
 
 create table overnight.entries (
