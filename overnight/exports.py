@@ -140,8 +140,10 @@ class JsonLinesWriter:
         self._sink, self._names = sink, names
 
     def write(self, rows: Sequence[Row]) -> None:
-        lines = (visible(to_json({name: row[name] for name in self._names}).decode()) for row in rows)
-        self._sink.write("".join(f"{line}\n" for line in lines).encode())
+        self._sink.write("".join(f"{self._line(row)}\n" for row in rows).encode())
+
+    def _line(self, row: Row) -> str:
+        return visible(to_json({name: _plain(row[name]) for name in self._names}).decode())
 
     def close(self) -> None:
         """Nothing is left."""
@@ -168,9 +170,13 @@ class CsvWriter:
 
 
 def _cell(name: str, value: Any) -> Any:
-    if name in JSON_COLUMNS:
-        value = _text(value)
+    value = _text(value) if name in JSON_COLUMNS else _plain(value)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _plain(value: Any) -> Any:
+    """Money without an exponent, which not every reader takes."""
+    return f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def _text(value: Any) -> str | None:

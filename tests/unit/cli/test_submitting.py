@@ -1,0 +1,153 @@
+"""What `overnight submit` says of a file before anything is written."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from overnight import Task
+from overnight.cli import main
+
+MODEL = "gpt-5.4-mini"
+
+Ended = tuple[int, str, str]
+Rehearse = Callable[..., Ended]
+
+
+class Shout(Task[str], name="command-shout"):
+    word: str
+
+    def prompt(self) -> str:
+        return f"Shout: {self.word}"
+
+
+class Named(Task[str], name="command-named"):
+    custom_id: str
+
+    def prompt(self) -> str:
+        return f"Who is {self.custom_id}?"
+
+
+def openai(custom_id: str, **more: Any) -> dict[str, Any]:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"Say {custom_id}."}]} | more
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+@pytest.fixture
+def rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rehearse:
+    """Submit a file of these lines, without a server."""
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, "sk-test")
+    monkeypatch.chdir(tmp_path)
+
+    def rehearse(lines: list[Any], *options: str) -> Ended:
+        text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+        (tmp_path / "in.jsonl").write_text(text)
+        code = main(["submit", "in.jsonl", "--dry-run", *options])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return rehearse
+
+
+BAD = [
+    ([openai("a"), "{"], [], "line 2: not JSON"),
+    ([openai("a"), "", openai("b", model="gpt-5.4")], [], "line 3: Entry b: model: the request names 'gpt-5.4'"),
+    ([openai("a")], ["--model", "gpt-5.4"], f"line 1: Entry a: model: the request names '{MODEL}'"),
+    ([openai("a"), openai("b") | {"url": "/v1/responses"}], [], "line 2: Entry b: url: "),
+    ([openai("a"), openai("b"), openai("a")], [], "line 3: custom_id 'a' is on line 1 already"),
+    ([openai("a b")], [], "line 1: The custom id 'a b'"),
+    ([openai("a", stream=True)], [], "line 1: Entry a: stream: "),
+    ([], [], "holds no requests"),
+    ([openai("a", model=None)], [], "Give --model"),
+    ([{"word": "a"}], ["--task", "command-shout", "--model", MODEL], "Give --provider"),
+    (
+        [{"word": "a"}, {"word": 1}],
+        ["--task", "command-shout", "--provider", "openai", "--model", MODEL],
+        "line 2: Entry number 2: the fields do not fit task 'command-shout': word: ",
+    ),
+    ([openai("a")], ["--task", "nobody"], "Unknown task 'nobody'"),
+    ([openai("a")], ["--handler", "nobody"], "Unknown handler 'nobody'"),
+    ([openai("a")], ["--task", "command-shout", "--format", "openai"], "give one"),
+    ([openai("a")], ["--provider", "anthropic"], "takes no batches for this model"),
+]
+
+
+@pytest.mark.parametrize(("lines", "options", "why"), BAD)
+def test_whatever_is_wrong_with_a_file_is_said(
+    rehearse: Rehearse, lines: list[Any], options: list[str], why: str
+) -> None:
+    code, out, err = rehearse(lines, *options)
+    assert (code, out) == (2, "")
+    assert why in err
+
+
+def test_a_dry_run_says_what_would_be_submitted(rehearse: Rehearse) -> None:
+    code, out, _ = rehearse([openai("a"), openai("b")], "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["provider"], found["model"], found["endpoint"]) == ("openai", MODEL, "/v1/chat/completions")
+    assert (found["entries"], found["request_bytes"] > 100) == (2, True)
+    assert "in.jsonl: 2 entries" in rehearse([openai("a"), openai("b")])[1]
+
+
+def test_stdin_is_read_where_the_file_is_a_hyphen(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json.dumps(openai("a")).encode())))
+    assert main(["submit", "-", "--dry-run"]) == 0
+    assert "1 entries" in capsys.readouterr().out
+
+
+def test_more_than_the_provider_takes_is_refused(rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from overnight.providers import provider_facts
+
+    facts = provider_facts("openai")
+    monkeypatch.setattr(type(facts), "limits", replace(facts.limits, max_entries=2))
+    code, _, err = rehearse([openai(name) for name in "abc"])
+    assert (code, "at most 2 entries" in err) == (2, True)
+
+
+def test_a_task_that_has_a_field_of_that_name_keeps_it_as_custom_id_too(rehearse: Rehearse) -> None:
+    options = ["--task", "command-named", "--provider", "openai", "--model", MODEL]
+    assert rehearse([{"custom_id": "ada"}], *options)[0] == 0
+    assert "custom_id 'ada' is on line 1" in rehearse([{"custom_id": "ada"}, {"custom_id": "ada"}], *options)[2]
+
+
+def test_a_task_is_found_in_a_module_where_the_command_runs(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    code = (
+        "from overnight import Task\nclass Found(Task[str], name='command-found'):\n    def prompt(self): return 'x'\n"
+    )
+    (tmp_path / "tasks_of_a_user.py").write_text(code)
+    options = ["--task", "command-found", "--provider", "openai", "--model", MODEL]
+    assert rehearse([{}], *options, "--import", "tasks_of_a_user")[0] == 0
+    assert "Cannot import 'no_such'" in rehearse([{}], *options, "--import", "no_such")[2]
+
+
+def test_a_missing_key_is_said_before_anything_is_read_further(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    code, _, err = rehearse([openai("a"), "{"])
+    assert (code, "OPENAI_API_KEY" in err) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["in.jsonl", "--batch", "01a201c2"]])
+def test_it_takes_either_a_file_or_a_batch(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", *arguments]) == 2
+    assert "either a file or --batch" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "nowhere.jsonl"]) == 2
+    assert "Cannot read nowhere.jsonl: No such file" in capsys.readouterr().err
