@@ -7,7 +7,7 @@ leaves out.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import ceil
@@ -22,6 +22,7 @@ from overnight.errors import CostLimitError
 from overnight.prices import PriceOverrides
 from overnight.providers import provider_facts
 from overnight.providers.base import RequestWeight
+from overnight.storage.batches import NewBatch
 from overnight.storage.past import PastEntry
 from overnight.storage.store import Store
 
@@ -130,7 +131,7 @@ def _plus(one: N | None, other: N | None) -> N | None:
 class _Estimator:
     """Adds a batch up, entry by entry."""
 
-    def __init__(self, batch: Batch, tariff: Tariff, past: Mapping[str | None, _Past]) -> None:
+    def __init__(self, batch: Batch | NewBatch, tariff: Tariff, past: Mapping[str | None, _Past]) -> None:
         self._batch, self._tariff, self._past = batch, tariff, past
         self._facts = provider_facts(batch.provider)
         self._entries = self._input = self._input_at_most = self._output_at_most = self._unbounded = 0
@@ -213,7 +214,7 @@ def _named(task: str | None) -> str:
     return f"task {task!r}" if task else "raw requests"
 
 
-async def _past(store: Store, batch: Batch) -> Mapping[str | None, _Past]:
+async def _past(store: Store, batch: Batch | NewBatch) -> Mapping[str | None, _Past]:
     facts = provider_facts(batch.provider)
     past: defaultdict[str | None, _Past] = defaultdict(_Past)
     async for entry in store.past.sample(provider=batch.provider, model=batch.model, endpoint=batch.endpoint):
@@ -229,11 +230,33 @@ async def estimate(store: Store, batch: Batch, overrides: PriceOverrides) -> Est
         batch: which batch.
         overrides: prices of the deployment's own.
     """
-    prices = tariff(batch.provider, batch.model, overrides=overrides)
-    estimator = _Estimator(batch, prices, await _past(store, batch))
+    return await estimate_requests(store, batch, _requests(store, batch), overrides)
+
+
+async def _requests(store: Store, batch: Batch) -> AsyncIterator[tuple[str | None, str]]:
     async for page in store.entries.requests(batch.id):
-        for task, request in page:
-            estimator.add(task, request)
+        for task_and_request in page:
+            yield task_and_request
+
+
+async def estimate_requests(
+    store: Store | None,
+    batch: Batch | NewBatch,
+    requests: AsyncIterable[tuple[str | None, str]],
+    overrides: PriceOverrides,
+) -> Estimate:
+    """The same for requests that need not be in the database: each one's Task and body.
+
+    Args:
+        store: where entries of earlier batches are; without one nothing is known of any.
+        batch: the batch to be.
+        requests: its entries.
+        overrides: prices of the deployment's own.
+    """
+    prices = tariff(batch.provider, batch.model, overrides=overrides)
+    estimator = _Estimator(batch, prices, await _past(store, batch) if store else {})
+    async for task, request in requests:
+        estimator.add(task, request)
     return estimator.result()
 
 

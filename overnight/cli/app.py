@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from overnight.cli import batch_commands, submit_command
+from overnight.cli import batch_commands, file_commands
 from overnight.cli.ending import EXPLAINED
 from overnight.cli.options import AsJson, Modules, finish
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 db = typer.Typer(help="The database schema.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
-app.add_typer(submit_command.commands)
+app.add_typer(file_commands.commands)
 app.add_typer(batch_commands.commands)
 
 WholeBatchId = Annotated[UUID, typer.Argument(metavar="BATCH_ID", help="The whole id.")]

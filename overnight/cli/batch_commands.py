@@ -154,7 +154,7 @@ def retry(
     overnight retry 01a201c2-3cab
     overnight retry 01a201c2-3cab --outcome expired --no-submit
     """
-    from overnight.cli.batches import retrying  # noqa: PLC0415 - imported when it runs
+    from overnight.cli.submitting import retrying  # noqa: PLC0415 - imported when it runs
 
     outcomes = set(outcome or RETRIED) | ({Outcome.INVALID} if invalid else set())
     finish(retrying(batch_id, outcomes=outcomes, submit=submit, as_json=as_json))

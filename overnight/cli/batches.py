@@ -1,14 +1,13 @@
-"""Batches, from the command line: list, show, cancel, retry, and what to do with a handler."""
+"""Batches, from the command line: list, show, cancel, and what to do with a handler."""
 
 import json
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 from rich.table import Table
 
-from overnight.batches import ANY_BATCH, Batch, BatchFilter, Cost, Outcome
+from overnight.batches import ANY_BATCH, Batch, BatchFilter, Cost
 from overnight.cli.database import open_store
 from overnight.cli.printing import console, print_json, remark, say
 from overnight.texts import visible
@@ -135,24 +134,3 @@ async def ordering(batch_id: str, *, retry: bool) -> None:
         await (handle.retry_handler() if retry else handle.skip_handler())
     done = "is run again now" if retry else "is skipped"
     say(f"The handler of batch {handle.id} {done}.")
-
-
-async def retrying(batch_id: str, *, outcomes: Collection[Outcome], submit: bool, as_json: bool) -> None:
-    """Make a batch of what another one did not get done, and hand it over."""
-    from overnight.client import Overnight  # noqa: PLC0415 - as above
-
-    async with Overnight.connect() as overnight:
-        parent = await overnight.store.listings.resolve(batch_id)
-        handle = await overnight.retry(parent, outcomes=outcomes)
-        if submit:
-            await handle.submit()
-        batch = await handle.get()
-    if as_json:
-        print_json(as_document(batch))
-        return
-    say(f"Batch {batch.id} retries {batch.entry_count} entries of batch {parent}.")
-    say(
-        f"`overnight watch {batch.id}` shows how it goes."
-        if submit
-        else f"`overnight submit --batch {batch.id}` sends it."
-    )

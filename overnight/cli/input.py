@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overnight.contracts import BatchOptions, SpecEntry
+from pydantic import ValidationError
+
+from overnight.contracts import BatchOptions, SpecEntry, faults
 from overnight.errors import ConfigurationError, EntryError, LineError, UsageError
 from overnight.intake import Intake, Item
 from overnight.providers import provider_facts
@@ -130,5 +132,12 @@ def load_users_modules(names: Sequence[str]) -> None:
 
 
 def options_of(chosen: dict[str, Any], given: dict[str, Any]) -> BatchOptions:
-    """What is chosen once for the whole batch; options that were not given keep their defaults."""
-    return BatchOptions(**chosen, **{name: value for name, value in given.items() if value is not None})
+    """What is chosen once for the whole batch; options that were not given keep their defaults.
+
+    Raises:
+        UsageError: one makes no sense.
+    """
+    try:
+        return BatchOptions(**chosen, **{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise UsageError(f"A batch cannot be created like this: {faults(error)}.") from None

@@ -1,15 +1,16 @@
 """`overnight submit`: a file becomes a batch, whole or not at all, and is handed over."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overnight.batches import Batch
+from overnight.batches import Batch, Outcome
 from overnight.cli.batches import as_document, print_batch
 from overnight.cli.ending import DONE, Interrupted, code_of
+from overnight.cli.estimating import estimating_batch, estimating_file
 from overnight.cli.input import InputFile, load_users_modules, options_of
-from overnight.cli.printing import print_json, say
+from overnight.cli.printing import print_json, remark, say
 from overnight.cli.watching import beside, follow
 from overnight.client import BatchHandle, Overnight
 from overnight.errors import UsageError
@@ -19,9 +20,9 @@ from overnight.providers import provider_facts
 from overnight.registering import check_key, new_batch
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
-from overnight.storage.entries import Filling
 
 _LOOK_SECONDS = 1.0
+_NOTHING_WRITTEN = "nothing was written, sent or paid."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +43,21 @@ class Order:
     options: dict[str, Any]
 
 
-async def submitting(order: Order, *, wait: bool, as_json: bool) -> int:
-    """Create a batch of a file, hand it over, and with `wait` see it through."""
-    nothing = Interrupted("nothing was written, sent or paid.")
+async def submitting(order: Order, *, dry_run: bool = False, wait: bool = False, as_json: bool) -> int:
+    """Create a batch of a file, hand it over, and with `wait` see it through; or only check and estimate the file."""
     file = _opened(order)
+    if dry_run:
+        new = await _checked(file, order, Settings.from_environment())
+        await estimating_file(file, new, as_json=as_json)
+        return DONE
     async with Overnight.connect() as overnight:
         try:
             new = await _checked(file, order, overnight.settings)
             await overnight.store.entries.create_filled(new, file.entries(new), room(provider_facts(new.provider)))
         except asyncio.CancelledError:
-            raise nothing from None
+            raise Interrupted(_NOTHING_WRITTEN) from None
         handle = overnight.batch(new.id)
-        try:
-            await handle.submit()
-        except (UsageError, asyncio.CancelledError) as end:
-            if await overnight.store.batches.discard(new.id) and isinstance(end, asyncio.CancelledError):
-                raise nothing from None
-            raise
+        await _hand_over_or_discard(overnight, handle)
         return await _handed_over(overnight, handle, wait=wait, as_json=as_json)
 
 
@@ -74,12 +73,44 @@ async def _checked(file: InputFile, order: Order, settings: Settings) -> NewBatc
     return new
 
 
-async def submitting_batch(batch_id: str, *, wait: bool, as_json: bool) -> int:
-    """Hand over a batch that has its entries already."""
+async def _hand_over_or_discard(overnight: Overnight, handle: BatchHandle) -> None:
+    """A batch that this command made, and that cannot be handed over, goes again."""
+    try:
+        await handle.submit()
+    except (UsageError, asyncio.CancelledError) as end:
+        if not await overnight.store.batches.discard(handle.id):
+            raise
+        if isinstance(end, asyncio.CancelledError):
+            raise Interrupted(_NOTHING_WRITTEN) from None
+        remark(f"Batch {handle.id} was not handed over, and is deleted again.")
+        raise
+
+
+async def submitting_batch(batch_id: str, *, dry_run: bool = False, wait: bool = False, as_json: bool) -> int:
+    """Hand over a batch that has its entries already; or only estimate it."""
+    if dry_run:
+        await estimating_batch(batch_id, as_json=as_json)
+        return DONE
     async with Overnight.connect() as overnight:
         handle = overnight.batch(await overnight.store.listings.resolve(batch_id))
         await handle.submit()
         return await _handed_over(overnight, handle, wait=wait, as_json=as_json)
+
+
+async def retrying(batch_id: str, *, outcomes: Collection[Outcome], submit: bool, as_json: bool) -> None:
+    """Make a batch of what another one did not get done, and hand it over."""
+    async with Overnight.connect() as overnight:
+        parent = await overnight.store.listings.resolve(batch_id)
+        handle = await overnight.retry(parent, outcomes=outcomes)
+        if submit:
+            await _hand_over_or_discard(overnight, handle)
+        batch = await handle.get()
+    if as_json:
+        print_json(as_document(batch))
+        return
+    say(f"Batch {batch.id} retries {batch.entry_count} entries of batch {parent}.")
+    next_step = f"watch {batch.id}` shows how it goes" if submit else f"submit --batch {batch.id}` hands it over"
+    say(f"`overnight {next_step}.")
 
 
 async def _handed_over(overnight: Overnight, handle: BatchHandle, *, wait: bool, as_json: bool) -> int:
@@ -110,19 +141,3 @@ async def _seen_through(overnight: Overnight, handle: BatchHandle) -> Batch:
             await asyncio.gather(looking, return_exceptions=True)
         show([batch])
         return batch
-
-
-async def rehearsing(order: Order, *, as_json: bool) -> None:
-    """Check a whole file as a submit would, and write nothing."""
-    file = _opened(order)
-    new = await _checked(file, order, Settings.from_environment())
-    filling = Filling(room(provider_facts(new.provider)), entry_count=0, request_bytes=0)
-    async for entry in file.entries(new):
-        filling.row(new.id, entry)
-    found = {"provider": new.provider, "model": new.model, "endpoint": new.endpoint}
-    document = found | {"entries": filling.entry_count, "request_bytes": filling.request_bytes}
-    if as_json:
-        print_json(document)
-    else:
-        say(f"{file.name}: {filling.entry_count} entries, {filling.request_bytes} bytes, nothing wrong with them.")
-        say(f"They are for {new.model}, {new.provider} {new.endpoint}. Nothing was written.")

@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,6 +22,28 @@ def batch_id(text: str) -> str:
     if not _PREFIX.fullmatch(text) or not _SHORTEST_PREFIX <= digits <= _HEX_DIGITS:
         raise typer.BadParameter(f"{text!r} is no batch id, nor its beginning of at least {_SHORTEST_PREFIX} digits.")
     return text
+
+
+def is_batch(text: str) -> bool:
+    """Whether a batch is meant, and no file: a file of that name comes first."""
+    if Path(text).exists():
+        return False
+    try:
+        batch_id(text)
+    except typer.BadParameter:
+        return False
+    return True
+
+
+def dollars(text: str) -> Decimal:
+    """An amount that is not negative, with or without its sign."""
+    try:
+        amount = Decimal(text.strip().removeprefix("$"))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise typer.BadParameter(f"{text!r} is no amount of US dollars. Write 12 or 12.50.")
+    return amount
 
 
 def duration(text: str) -> timedelta:

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,10 @@ class Shout(Task[str], name="command-shout"):
         return f"Shout: {self.word}"
 
 
+class Stdin(io.BytesIO):
+    name = "<stdin>"
+
+
 class Named(Task[str], name="command-named"):
     custom_id: str
 
@@ -43,6 +48,7 @@ def rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """Submit a file of these lines, without a server."""
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.setenv(name, "sk-test")
+    monkeypatch.delenv("OVERNIGHT_DATABASE_URL", raising=False)
     monkeypatch.chdir(tmp_path)
 
     def rehearse(lines: list[Any], *options: str) -> Ended:
@@ -93,15 +99,54 @@ def test_a_dry_run_says_what_would_be_submitted(rehearse: Rehearse) -> None:
     assert code == 0
     assert (found["provider"], found["model"], found["endpoint"]) == ("openai", MODEL, "/v1/chat/completions")
     assert (found["entries"], found["request_bytes"] > 100) == (2, True)
-    assert "in.jsonl: 2 entries" in rehearse([openai("a"), openai("b")])[1]
+    assert found["source"] == "in.jsonl"
+    assert found["estimate"]["entries"] == 2
+    shown = " ".join(rehearse([openai("a"), openai("b")])[1].split())
+    assert f"entries 2, {found['request_bytes']} bytes" in shown
+    assert "cost at most unknown" in shown
+    assert "2 of the requests set no limit" in shown
+
+
+def test_an_estimate_of_a_file_is_what_a_dry_run_prints(rehearse: Rehearse, capsys: pytest.CaptureFixture[str]) -> None:
+    line = openai("a", max_completion_tokens=100)
+    _, rehearsed, _ = rehearse([line], "--json")
+    assert main(["estimate", "in.jsonl", "--json"]) == 0
+    assert capsys.readouterr().out == rehearsed
+    cost = json.loads(rehearsed)["estimate"]["cost_at_most"]
+    assert Decimal(cost["list_price"]) == 2 * Decimal(cost["billed"]) > 0
+
+
+def test_a_file_that_could_cost_more_than_is_allowed_is_refused_with_the_figure(rehearse: Rehearse) -> None:
+    line = openai("a", max_completion_tokens=100_000)
+    assert rehearse([line], "--max-cost", "$5")[0] == 0
+    code, _, err = rehearse([line], "--max-cost", "0.01")
+    assert (code, "in.jsonl has a max_cost of $0.01. It could cost up to $" in err) == (2, True)
+    assert "not known" in rehearse([openai("a")], "--max-cost", "5")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--max-cost", "much"], "no amount of US dollars"),
+        (["--max-cost", "-1"], "no amount of US dollars"),
+        (["--max-cost", "nan"], "no amount of US dollars"),
+        (["--max-age", "0s"], "max"),
+        (["--max-age", "soon"], "no duration"),
+        (["--metadata", "who"], "KEY=VALUE"),
+        (["--model", "gpt-5.4-mimi"], "no such model"),
+    ],
+)
+def test_a_senseless_option_is_said(rehearse: Rehearse, options: list[str], why: str) -> None:
+    code, _, err = rehearse([openai("a")], *options)
+    assert (code, why in err) == (2, True), err
 
 
 def test_stdin_is_read_where_the_file_is_a_hyphen(
     rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json.dumps(openai("a")).encode())))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Stdin(json.dumps(openai("a")).encode())))
     assert main(["submit", "-", "--dry-run"]) == 0
-    assert "1 entries" in capsys.readouterr().out
+    assert "<stdin>" in capsys.readouterr().out
 
 
 def test_more_than_the_provider_takes_is_refused(rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch) -> None:
