@@ -15,7 +15,6 @@ commands = typer.Typer()
 
 @commands.command("list", rich_help_panel=BATCHES)
 def list_batches(
-    as_json: AsJson = False,
     status: Annotated[list[BatchStatus] | None, typer.Option(help="May be given more than once.")] = None,
     provider: Annotated[str | None, typer.Option(help="Of this provider.")] = None,
     model: Annotated[str | None, typer.Option(help="For this model.")] = None,
@@ -37,6 +36,7 @@ def list_batches(
         str | None,
         typer.Option(parser=values.batch_id, metavar="BATCH_ID", help="Only older ones: the last of the page before."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List batches, the newest first.
 

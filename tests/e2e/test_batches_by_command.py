@@ -190,11 +190,24 @@ async def test_a_batch_that_was_only_filled_can_be_handed_over_later(run: Run, o
     await filled.add(Shout(word="hey"))
     prefix = str(filled.id)[:30]
 
+    estimated = json.loads((await run("estimate", prefix, "--json")).out)
+    assert (estimated["source"], estimated["entries"]) == (f"batch {filled.id}", 1)
+
     submitted = await run("submit", "--batch", prefix, "--wait")
 
     assert submitted.code == 0
     assert str(filled.id) in submitted.out
     assert (await run("submit", "--batch", prefix)).code == 2
+
+
+async def test_what_could_cost_more_than_is_allowed_leaves_no_batch(
+    run: Run, tmp_path: Path, overnight: Overnight
+) -> None:
+    (tmp_path / "in.jsonl").write_text(text_of(openai("a", max_completion_tokens=100_000)))
+    ended = await run("submit", "in.jsonl", "--max-cost", "0.01")
+    assert (ended.code, "max_cost of $0.01" in ended.err) == (2, True)
+    assert "deleted again" in ended.err
+    assert await overnight.batches() == []
 
 
 @pytest.mark.usefixtures("worker")
