@@ -12,6 +12,8 @@ UNSUCCESSFUL = 3
 PARTIAL = 4
 """The batch ended, and not every entry succeeded."""
 INTERRUPTED = 130
+READER_GONE = 141
+"""Who read our output in a pipe has gone, such as `head`: what a shell says of programs that end by that."""
 
 EXPLAINED = (
     "Exit codes: 0 done. 1 a server or a provider does not answer. 2 a mistake in what was asked: nothing was "

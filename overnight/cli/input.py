@@ -2,8 +2,11 @@
 
 import itertools
 import os
+import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +51,7 @@ class InputFile:
         if form and task:
             raise ConfigurationError("--task is for files of fields, and --format for files of requests: give one.")
         self._source: Source = sys.stdin.buffer if file == STDIN else file
-        lines = _task_lines(self._source, task) if task else _raw_lines(self._source, form)
+        lines = _interruptible(_task_lines(self._source, task) if task else _raw_lines(self._source, form))
         self.name = name_of(self._source)
         self.first = next(lines, None)
         if self.first is None:
@@ -90,6 +93,28 @@ class InputFile:
             ):
                 raise LineError(self.name, line.number, _duplicate(entry.custom_id, before))
             yield entry
+
+
+def _interruptible(lines: Iterator[Line]) -> Iterator[Line]:
+    """A read that waits for somebody to write must end at Ctrl-C, which the event loop would only make a note of."""
+    while True:
+        with _ctrl_c_raises():
+            line = next(lines, None)
+        if line is None:
+            return
+        yield line
+
+
+@contextmanager
+def _ctrl_c_raises() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers, or has Ctrl-C
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _duplicate(custom_id: str, before: int) -> str:

@@ -1,7 +1,8 @@
 """`overnight submit`: a file becomes a batch, whole or not at all, and is handed over."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,20 +46,26 @@ class Order:
 
 async def submitting(order: Order, *, dry_run: bool = False, wait: bool = False, as_json: bool) -> int:
     """Create a batch of a file, hand it over, and with `wait` see it through; or only check and estimate the file."""
-    file = _opened(order)
-    if dry_run:
+    with _nothing_written():
+        file = _opened(order)
         new = await _checked(file, order, Settings.from_environment())
-        await estimating_file(file, new, as_json=as_json)
-        return DONE
+        if dry_run:
+            await estimating_file(file, new, as_json=as_json)
+            return DONE
     async with Overnight.connect() as overnight:
-        try:
-            new = await _checked(file, order, overnight.settings)
+        with _nothing_written():
             await overnight.store.entries.create_filled(new, file.entries(new), room(provider_facts(new.provider)))
-        except asyncio.CancelledError:
-            raise Interrupted(_NOTHING_WRITTEN) from None
         handle = overnight.batch(new.id)
         await _hand_over_or_discard(overnight, handle)
         return await _handed_over(overnight, handle, wait=wait, as_json=as_json)
+
+
+@contextmanager
+def _nothing_written() -> Iterator[None]:
+    try:
+        yield
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise Interrupted(_NOTHING_WRITTEN) from None
 
 
 def _opened(order: Order) -> InputFile:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -42,7 +44,17 @@ def test_no_exit_code_means_two_things() -> None:
     from overnight.cli import ending
 
     codes = [value for name, value in vars(ending).items() if name.isupper() and isinstance(value, int)]
-    assert len(set(codes)) == len(codes) == 6
+    assert len(set(codes)) == len(codes) == 7
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word() -> None:
+    code = "from overnight.cli.options import finish\nasync def work(): print('x\\n' * 1_000_000)\nfinish(work())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        command.stdout.read(1)
+        command.stdout.close()
+        assert (command.stderr.read(), command.wait()) == (b"", 141)
 
 
 def test_what_a_terminal_would_obey_is_shown_as_escapes() -> None:
