@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from overnight.batches import RETRIED, BatchStatus, Outcome
 from overnight.errors import RetryRefusedError, UnknownBatchError
 from overnight.ids import new_batch_id
+from overnight.storage import retries
 from overnight.storage.store import Store
 from tests.integration.rows import ROOM, all_rows, block, each, filled, new_batch, new_entry, over, result
 
@@ -92,7 +94,17 @@ async def test_a_second_retry_of_the_same_entries_is_refused_and_names_the_first
     assert await ids_of(store, await retried(store, batch_id)) == {"Ask-4": 1, "Ask-5": 2, "Ask-6": 3}
 
 
-async def test_retries_at_the_same_time_do_not_take_the_same_entries(store: Store) -> None:
+async def test_retries_at_the_same_time_do_not_take_the_same_entries(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = retries._copy
+
+    async def slow_copy(*arguments: Any) -> tuple[int, int]:
+        copied = await copy(*arguments)
+        await asyncio.sleep(0.2)  # so that the others have begun, and nothing is committed yet
+        return copied
+
+    monkeypatch.setattr(retries, "_copy", slow_copy)
     batch_id = await finished(store)
     answers = await asyncio.gather(*(retried(store, batch_id) for _ in range(4)), return_exceptions=True)
     assert sorted(type(answer).__name__ for answer in answers) == ["RetryRefusedError"] * 3 + ["UUID"]
