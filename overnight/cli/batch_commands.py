@@ -60,7 +60,11 @@ def list_batches(
 
 @commands.command(rich_help_panel=BATCHES)
 def show(batch_id: BatchId, as_json: AsJson = False) -> None:
-    """Show one batch."""
+    """Show one batch.
+
+    Its JSON, here and wherever a command prints a batch, has the fields of `overnight.Batch` and `waited_seconds`; money
+    and instants are text.
+    """
     from overnight.cli.batches import showing  # noqa: PLC0415 - imported when it runs
 
     finish(showing(batch_id, as_json=as_json))
@@ -126,7 +130,10 @@ def tail(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the batch's results are read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each.")] = False,
 ) -> None:
-    """Show stray results: received lines that are no entry's result (malformed, unknown or duplicate)."""
+    """Show stray results: received lines that are no entry's result (malformed, unknown or duplicate).
+
+    Keys of the JSON: received_at, kind, custom_id, source, bytes, text (the first 2,000 bytes).
+    """
     from overnight.cli.tailing import tailing  # noqa: PLC0415 - imported when it runs
 
     finish(tailing(batch_id, follow=follow, as_json=as_json))

@@ -110,6 +110,9 @@ def estimate(
 ) -> None:
     """Say what a file or a batch will use and cost, how that was found, and what it leaves out. Nothing is sent.
 
+    Keys of the JSON: source, provider, model, endpoint, entries, request_bytes, and estimate with the fields of
+    `overnight.Estimate`.
+
     \b
     overnight estimate requests.jsonl
     overnight estimate 01a201c2-3cab --json | jq .estimate.cost_at_most.billed
