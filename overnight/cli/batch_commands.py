@@ -62,8 +62,8 @@ def list_batches(
 def show(batch_id: BatchId, as_json: AsJson = False) -> None:
     """Show one batch.
 
-    Its JSON, here and wherever a command prints a batch, has the fields of `overnight.Batch` and `waited_seconds`; money
-    and instants are text.
+    Its JSON, here and wherever a command prints a batch, has the fields of `overnight.Batch` and `waited_seconds`;
+    money and instants are text.
     """
     from overnight.cli.batches import showing  # noqa: PLC0415 - imported when it runs
 
