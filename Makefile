@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 DEMO_DATA := .demo/data/.downloaded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-data test lint faults soak lock clean check-python
+.PHONY: help demo demo-data test lint faults soak bench lock clean check-python
 
 help:
 	@echo "make demo    run two real batches end to end on this machine (about a minute)"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint    ruff, import contracts, mypy"
 	@echo "make faults  one row per fault of the wire: what came of it"
 	@echo "make soak    hundreds of lives with kills and faults at random (SOAK='--lives 300 --seed 7')"
+	@echo "make bench   how fast it is, against what the servers can do at most (benchmarks/README.md)"
 	@echo "make lock    write requirements/*.lock anew from pyproject.toml"
 	@echo "make clean   remove what make made"
 
@@ -59,6 +60,11 @@ faults: $(INSTALLED)
 
 soak: $(INSTALLED)
 	@$(BIN)/python benchmarks/soak.py $(SOAK)
+
+BENCHMARKS := benchmarks/submission.py
+
+bench: $(INSTALLED)
+	@for benchmark in $(BENCHMARKS); do echo "# $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
 
 # `--no-emit-index-url` and its like keep every package host out of the locks.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate

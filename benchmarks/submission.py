@@ -7,14 +7,13 @@ against `COPY ... FROM STDIN` of the same rows, ready made. Everything runs seve
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +25,6 @@ from pydantic import SecretStr
 
 from overnight import Overnight, RawRequest, Settings, Task
 from overnight.embedded import EmbeddedPostgres
-from overnight.ids import new_batch_id
 from overnight.providers import open_provider
 from overnight.providers._openai_facts import framed
 from overnight.providers.base import Submission
@@ -109,9 +107,10 @@ class Bench:
         self.batch = await batch.get()
         body = await self.body()
         await self.read_ahead()
-        read = await medians(self.rounds, copy=self.copy, pages=self.read_ahead)
+        read = await medians(self.rounds, copy=self.copy, pages=self.read_ahead, estimate=batch.estimate)
         say(f"COPY TO STDOUT of {OUT:,} requests, {len(body) / 1e6:.0f} MB", read["copy"], OUT)
         say("the store's pages alone", read["pages"], OUT)
+        say("estimate()", read["estimate"], OUT)
         for kind in ("sink", "simulator"):
             with server(kind) as url:
                 found = await medians(
@@ -132,15 +131,24 @@ class Bench:
 
     async def copy(self) -> None:
         query = "copy (select request from overnight.entries where batch_id = %s order by position) to stdout"
-        async with await psycopg.AsyncConnection.connect(self.dsn) as connection, connection.cursor() as cursor:
-            async with cursor.copy(query, [self.batch.id]) as copy:
-                async for _ in copy:
-                    pass
+        async with self.copying(query, self.batch.id) as copy:
+            async for _ in copy:
+                pass
+
+    @asynccontextmanager
+    async def copying(self, statement: str, *parameters: object) -> AsyncIterator[psycopg.AsyncCopy]:
+        async with (
+            await psycopg.AsyncConnection.connect(self.dsn) as connection,
+            connection.cursor() as cursor,
+            cursor.copy(statement, parameters) as copy,
+        ):
+            yield copy
 
     async def bare(self, url: str, body: bytes) -> None:
         head = (
-            b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\nContent-Disposition: form-data; '
-            b'name="file"; filename="b.jsonl"\r\nContent-Type: application/octet-stream\r\n\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="b.jsonl"\r\n'
+            b"Content-Type: application/octet-stream\r\n\r\n"
         )
         headers = {"authorization": "Bearer sk-b", "content-type": "multipart/form-data; boundary=b"}
         async with httpx.AsyncClient(timeout=600) as client:
@@ -161,12 +169,17 @@ class Bench:
         await provider.aclose()
 
     async def into(self) -> None:
-        for what, items in (("small tasks", self.tasks), ("raw requests", self.raw)):
-            found = await medians(self.rounds, ours=lambda items=items: self.add(items()))
-            say(f"add_all of {IN:,} {what}", found["ours"], IN)
         rows = await self.rows()
-        copied = await medians(self.rounds, copy=lambda: self.copy_in(rows))
-        say("COPY FROM STDIN of the tasks' rows, ready made", copied["copy"], IN)
+        found = await medians(
+            self.rounds,
+            copy=lambda: self.copy_in(rows),
+            tasks=lambda: self.add(self.tasks()),
+            raw=lambda: self.add(self.raw()),
+        )
+        print(f"add_all of tasks runs at {found['copy'] / found['tasks']:.2f} of the rate of COPY of ready-made rows")
+        say(f"  COPY FROM STDIN of {IN:,} rows, ready made", found["copy"], IN)
+        say(f"  add_all of {IN:,} small tasks", found["tasks"], IN)
+        say(f"  add_all of {IN:,} raw requests", found["raw"], IN)
 
     def tasks(self) -> Iterator[Rate]:
         return (Rate(review=f"{number}. {REVIEW}") for number in range(IN))
@@ -184,19 +197,18 @@ class Bench:
 
     async def rows(self) -> list[bytes]:
         await self.add(self.tasks())
-        query = "copy (select position, custom_id, task, fields, request from overnight.entries where batch_id = %s) to stdout"
-        async with await psycopg.AsyncConnection.connect(self.dsn) as connection, connection.cursor() as cursor:
-            async with cursor.copy(query, [self.last]) as copy:
-                return [bytes(row) async for row in copy]
+        columns = "position, custom_id, task, fields, request"
+        query = f"copy (select {columns} from overnight.entries where batch_id = %s) to stdout"
+        async with self.copying(query, self.last) as copy:
+            return [bytes(row) async for row in copy]
 
     async def copy_in(self, rows: list[bytes]) -> None:
         batch = await self.overnight.create_batch(provider="anthropic", model="claude-haiku-4-5")
         head = f"{batch.id}\t".encode()
         statement = "copy overnight.entries (batch_id, position, custom_id, task, fields, request) from stdin"
-        async with await psycopg.AsyncConnection.connect(self.dsn) as connection, connection.cursor() as cursor:
-            async with cursor.copy(statement) as copy:
-                for start in range(0, len(rows), 500):
-                    await copy.write(b"".join([head + row for row in rows[start : start + 500]]))
+        async with self.copying(statement) as copy:
+            for start in range(0, len(rows), 500):
+                await copy.write(b"".join([head + row for row in rows[start : start + 500]]))
 
 
 def say(what: str, seconds: float, entries: int) -> None:

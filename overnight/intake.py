@@ -80,6 +80,7 @@ class Intake:
         self._facts, self._model, self._endpoint = facts, model, endpoint
         self._custom_id = re.compile(facts.limits.custom_id_pattern)
         self._number = 0
+        self._names: dict[type[Task[Any]], tuple[str, str]] = {}
 
     def entry(self, item: Item, custom_id: str | None = None) -> NewEntry:
         """One entry, checked and rendered.
@@ -110,12 +111,17 @@ class Intake:
         self._facts.check(item.body, model=self._model, endpoint=self._endpoint)
         return NewEntry(custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body))
 
+    def _name(self, task: type[Task[Any]]) -> tuple[str, str]:
+        """A Task's name, and the label of its entries: a batch has few kinds and many of each."""
+        if task not in self._names:
+            name = tasks.name_of(task)
+            self._names[task] = name, _label(name)
+        return self._names[task]
+
     def _rendered(self, item: Task[Any], custom_id: str | None) -> NewEntry:
-        name = tasks.name_of(type(item))
+        name, label = self._name(type(item))
         body = self._facts.render(item.render(), model=self._model, endpoint=self._endpoint)
-        return NewEntry(
-            custom_id=custom_id, label=_label(name), task=name, fields=item.dump_fields(), request=_json(body)
-        )
+        return NewEntry(custom_id=custom_id, label=label, task=name, fields=item.dump_fields(), request=_json(body))
 
 
 def _json(value: Any) -> str:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -259,6 +260,23 @@ async def test_a_reader_that_stops_early_gives_its_connection_back(store: Store)
             assert page
             break
     assert len(await lines(store, batch_id)) == 2500
+
+
+async def test_memory_does_not_grow_with_the_batch(store: Store) -> None:
+    """40 MB go in and out in less than half of it; what is measured is a page or two, and what they are made of."""
+    batch = await store.batches.create(new_batch())
+    text = json.dumps("x" * 100_000)
+    tracemalloc.start()
+    try:
+        await store.entries.add(batch.id, each(new_entry(request=text + " " * (n % 2)) for n in range(400)), ROOM)
+        adding = tracemalloc.get_traced_memory()[1]
+        async for page in store.entries.pages(batch.id):
+            assert page
+        reading = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert adding < 5_000_000
+    assert reading < 20_000_000
 
 
 async def test_fifty_thousand_entries_stream_in_and_out(store: Store) -> None:
