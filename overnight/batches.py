@@ -156,6 +156,8 @@ class Batch:
     """Entries per outcome; empty until the results are ingested."""
     usage: Usage
     cost: Cost
+    price_version: str | None = None
+    """Which prices the costs come from."""
     failure_code: str | None
     failure_reason: str | None
     last_error: str | None

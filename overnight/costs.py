@@ -46,12 +46,16 @@ class _Rates(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Tier:
+class Tier:
     """The rates of requests with a prompt of more than `above` tokens."""
 
     above: int
     billed: _Rates
     list_price: _Rates
+
+    def cost_of(self, usage: Usage) -> Cost:
+        """What so many tokens cost, of one request of this tier or of many."""
+        return Cost(billed=_charge(usage, self.billed), list_price=_charge(usage, self.list_price))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,19 +69,22 @@ class Tariff:
         version: which price table this is from.
     """
 
-    tiers: tuple[_Tier, ...] = ()
+    tiers: tuple[Tier, ...] = ()
     otherwise: Callable[[Usage], Cost] = _unknown
     is_known: bool = True
     version: str
 
     def cost_of(self, usage: Usage) -> Cost:
         """What so many tokens cost in one request."""
-        if not _adds_up(usage):
-            return self.otherwise(usage)
+        tier = self.tier_of(usage.input_tokens) if _adds_up(usage) else None
+        return self.otherwise(usage) if tier is None else tier.cost_of(usage)
+
+    def tier_of(self, prompt: int) -> Tier | None:
+        """The rates of a request with so many tokens in its prompt; None where there are no rates."""
         for tier in self.tiers:
-            if usage.input_tokens > tier.above:
-                return Cost(billed=_charge(usage, tier.billed), list_price=_charge(usage, tier.list_price))
-        return self.otherwise(usage)
+            if prompt > tier.above:
+                return tier
+        return None
 
 
 def _adds_up(usage: Usage) -> bool:
@@ -151,7 +158,7 @@ class _Listed:
         except ValueError:
             return _UNKNOWN
 
-    def tiers(self) -> tuple[_Tier, ...]:
+    def tiers(self) -> tuple[Tier, ...]:
         """The rates, asked of the table's own calculation; none where they do not foretell what it says."""
         prices = [*vars(self.batch).values(), *vars(self.standard).values()]
         starts = {tier.start for price in prices if isinstance(price, TieredPrices) for tier in price.tiers}
@@ -161,7 +168,7 @@ class _Listed:
         except ValueError:
             return ()
 
-    def _tier(self, above: int) -> _Tier:
+    def _tier(self, above: int) -> Tier:
         prompt = max(above + 1, 1)
         base = self.cost_of(Usage(input_tokens=prompt))
         costs = [
@@ -172,11 +179,11 @@ class _Listed:
             self.cost_of(Usage(input_tokens=prompt, cache_write_tokens=prompt, cache_write_1h_tokens=prompt)),
         ]
         billed = _rates([cost.billed or Decimal(0) for cost in costs], prompt)
-        return _Tier(
+        return Tier(
             above=above, billed=billed, list_price=_rates([cost.list_price or Decimal(0) for cost in costs], prompt)
         )
 
-    def _is_linear(self, tier: _Tier) -> bool:
+    def _is_linear(self, tier: Tier) -> bool:
         """Prices of another kind (per request, say) would show in a usage that mixes all kinds of tokens."""
         prompt = max(tier.above + 1, 1)
         usage = Usage(
@@ -186,8 +193,7 @@ class _Listed:
             cache_write_1h_tokens=2,
             output_tokens=prompt + 7,
         )
-        expected = Cost(billed=_charge(usage, tier.billed), list_price=_charge(usage, tier.list_price))
-        return self.cost_of(usage) == expected
+        return self.cost_of(usage) == tier.cost_of(usage)
 
 
 def _rates(costs: list[Decimal], prompt: int) -> _Rates:
@@ -228,7 +234,7 @@ def _own_tariff(provider: str, price: PriceOverride) -> Tariff:
         return _Rates(*(kind if kind is None else kind * factor / _MILLION for kind in kinds))  # type: ignore[arg-type]
 
     factor = _DISCOUNT.get(provider, Decimal(1)) if price.batch_factor is None else price.batch_factor
-    tier = _Tier(above=-1, billed=rates(factor), list_price=rates(Decimal(1)))
+    tier = Tier(above=-1, billed=rates(factor), list_price=rates(Decimal(1)))
     return Tariff(tiers=(tier,), version=price.version)
 
 

@@ -7,17 +7,16 @@ leaves out.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import ceil
-from typing import TypeVar
 from uuid import UUID
 
 from pydantic_core import from_json
 
 from overnight.batches import Batch, Cost, Usage
-from overnight.costs import Tariff, tariff
+from overnight.costs import Tariff, Tier, tariff
 from overnight.errors import CostLimitError
 from overnight.prices import PriceOverrides
 from overnight.providers import provider_facts
@@ -33,8 +32,7 @@ _ENOUGH = 20
 _MARGIN = 2.0
 
 _UNKNOWN = Cost(billed=None, list_price=None)
-
-N = TypeVar("N", int, Decimal)
+_NOTHING = Cost(billed=Decimal(0), list_price=Decimal(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,28 +102,47 @@ class _Past:
 _NO_PAST = _Past()
 
 
-@dataclass(kw_only=True)
 class _Sum:
-    """Tokens and money so far; what is unknown of one entry is unknown of all."""
+    """Tokens of requests so far, apart by the tier that they are priced in; money is made of them at the end."""
 
-    tariff: Tariff
-    output_tokens: int | None = 0
-    billed: Decimal | None = Decimal(0)
-    list_price: Decimal | None = Decimal(0)
+    def __init__(self, tariff: Tariff) -> None:
+        self._tariff = tariff
+        self._tiers: defaultdict[Tier | None, list[int]] = defaultdict(lambda: [0, 0])
 
-    def add(self, usage: Usage | None) -> None:
-        cost = self.tariff.cost_of(usage) if usage else _UNKNOWN
-        self.billed = _plus(self.billed, cost.billed)
-        self.list_price = _plus(self.list_price, cost.list_price)
-        self.output_tokens = _plus(self.output_tokens, usage.output_tokens if usage else None)
+    def add(self, prompt: int, answer: int = 0) -> None:
+        tokens = self._tiers[self._tariff.tier_of(prompt)]
+        tokens[0] += prompt
+        tokens[1] += answer
 
     @property
     def cost(self) -> Cost:
-        return Cost(billed=self.billed, list_price=self.list_price)
+        return self._cost(lambda prompt: [Usage(input_tokens=prompt)])
+
+    @property
+    def cost_if_cached(self) -> Cost:
+        """At the dearest of what a prompt can cost: plain, written to the cache, or written to it for an hour."""
+        return self._cost(
+            lambda prompt: [
+                Usage(input_tokens=prompt),
+                Usage(input_tokens=prompt, cache_write_tokens=prompt),
+                Usage(input_tokens=prompt, cache_write_tokens=prompt, cache_write_1h_tokens=prompt),
+            ]
+        )
+
+    def _cost(self, possible: Callable[[int], Sequence[Usage]]) -> Cost:
+        total = _NOTHING
+        for tier, (prompt, answer) in self._tiers.items():
+            if tier is None:
+                return _UNKNOWN
+            costs = [tier.cost_of(replace(usage, output_tokens=answer)) for usage in possible(prompt)]
+            total = _plus(total, max(costs, key=lambda cost: cost.billed or 0))
+        return total
 
 
-def _plus(one: N | None, other: N | None) -> N | None:
-    return None if one is None or other is None else one + other
+def _plus(one: Cost, other: Cost) -> Cost:
+    if one.billed is None or one.list_price is None or other.billed is None or other.list_price is None:
+        return _UNKNOWN
+    return Cost(billed=one.billed + other.billed, list_price=one.list_price + other.list_price)
 
 
 class _Estimator:
@@ -134,34 +151,32 @@ class _Estimator:
     def __init__(self, batch: Batch | NewBatch, tariff: Tariff, past: Mapping[str | None, _Past]) -> None:
         self._batch, self._tariff, self._past = batch, tariff, past
         self._facts = provider_facts(batch.provider)
-        self._entries = self._input = self._input_at_most = self._output_at_most = self._unbounded = 0
-        self._prompts, self._expected, self._at_most = (_Sum(tariff=tariff) for _ in range(3))
+        self._entries = self._input = self._input_at_most = 0
+        self._output = self._output_at_most = self._unforeseen = self._unbounded = 0
+        self._prompts, self._expected, self._at_most, self._at_most_cached = (_Sum(tariff) for _ in range(4))
         self._uncounted: Counter[str] = Counter()
         self._tasks: Counter[str | None] = Counter()
 
     def add(self, task: str | None, request: str) -> None:
         weight = self._facts.weigh(from_json(request), endpoint=self._batch.endpoint)
         past = self._past_of(task)
-        expected, at_most, answer = past.expected(weight), past.at_most(weight), past.answer(weight)
+        prompt, answer = past.expected(weight), past.answer(weight)
         self._entries += 1
         self._tasks[task] += 1
-        self._uncounted.update(weight.uncounted)
-        self._input += expected
-        self._input_at_most += at_most
-        self._output_at_most += weight.max_output_tokens or 0
-        self._unbounded += weight.max_output_tokens is None
-        self._prompts.add(Usage(input_tokens=expected))
-        self._expected.add(None if answer is None else Usage(input_tokens=expected, output_tokens=answer))
-        self._at_most.add(self._most(weight, at_most))
+        self._input += prompt
+        self._output += answer or 0
+        self._unforeseen += answer is None
+        self._prompts.add(prompt)
+        self._expected.add(prompt, answer or 0)
+        self._bound(weight, past.at_most(weight))
 
-    def _most(self, weight: RequestWeight, tokens: int) -> Usage | None:
-        if weight.max_output_tokens is None or weight.uncounted:
-            return None
-        plain = Usage(input_tokens=tokens, output_tokens=weight.max_output_tokens)
-        if not weight.may_write_cache:
-            return plain
-        written = [replace(plain, cache_write_tokens=tokens, cache_write_1h_tokens=hour) for hour in (0, tokens)]
-        return max((plain, *written), key=lambda usage: self._tariff.cost_of(usage).billed or 0)
+    def _bound(self, weight: RequestWeight, prompt: int) -> None:
+        self._uncounted.update(weight.uncounted)
+        self._unbounded += weight.max_output_tokens is None
+        self._input_at_most += prompt
+        self._output_at_most += weight.max_output_tokens or 0
+        sums = self._at_most_cached if weight.may_write_cache else self._at_most
+        sums.add(prompt, weight.max_output_tokens or 0)
 
     def result(self) -> Estimate:
         """What has been added up."""
@@ -169,14 +184,18 @@ class _Estimator:
             entries=self._entries,
             input_tokens=self._input,
             input_tokens_at_most=None if self._uncounted else self._input_at_most,
-            output_tokens=self._expected.output_tokens,
+            output_tokens=None if self._unforeseen else self._output,
             output_tokens_at_most=None if self._unbounded else self._output_at_most,
             input_cost=self._prompts.cost,
-            cost=self._expected.cost,
-            cost_at_most=self._at_most.cost,
+            cost=_UNKNOWN if self._unforeseen else self._expected.cost,
+            cost_at_most=_UNKNOWN if self._unbounded or self._uncounted else self._cost_at_most,
             how=[*self._how()],
             unknown=[*self._unknown()],
         )
+
+    @property
+    def _cost_at_most(self) -> Cost:
+        return _plus(self._at_most.cost, self._at_most_cached.cost_if_cached)
 
     def _how(self) -> Iterator[str]:
         yield (
@@ -199,12 +218,12 @@ class _Estimator:
         return self._past.get(task, _NO_PAST)
 
     def _unknown(self) -> Iterator[str]:
-        if not self._tariff.is_known:
-            yield f"What {self._batch.model} costs: {self._tariff.version} does not have it."
+        if not self._tariff.tiers:
+            yield f"What {self._batch.model} costs: {self._tariff.version} has no price per token of it."
         for what, count in sorted(self._uncounted.items()):
             yield f"The tokens of {what}: {count} of the entries have some."
         for task in self._tasks:
-            if self._expected.output_tokens is None and not self._past_of(task).suffices:
+            if self._unforeseen and not self._past_of(task).suffices:
                 yield f"How long the answers will be of {_named(task)}: fewer than {_ENOUGH} were seen before."
         if self._unbounded:
             yield f"How long answers can become: {self._unbounded} of the requests set no limit (max_tokens)."

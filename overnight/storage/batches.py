@@ -88,6 +88,7 @@ def batch_of(row: Row[Any]) -> Batch:
         outcomes={Outcome(word): count for word, count in row.outcomes.items()},
         usage=usage_of(row),
         cost=Cost(billed=row.cost, list_price=row.list_cost),
+        price_version=row.price_version,
         failure_code=row.failure_code,
         failure_reason=row.failure_reason,
         last_error=row.last_error,
