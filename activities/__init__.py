@@ -5,13 +5,12 @@ from typing import Any
 
 from activities.cancel import CancelActivities
 from activities.clean_up import CleanUpActivities
-from activities.dispatch_handler import DispatchActivities
 from activities.fetch_status import PollActivities
-from activities.finalize import HydrateActivities, IngestActivities
+from activities.finalize import IngestActivities
 from activities.services import Services
 from activities.submit import SubmitActivities
 
-__all__ = ["Services", "batch_activities", "handler_activities"]
+__all__ = ["Services", "batch_activities"]
 
 
 def batch_activities(services: Services) -> Sequence[Callable[..., Any]]:
@@ -32,9 +31,3 @@ def batch_activities(services: Services) -> Sequence[Callable[..., Any]]:
         ingest.ingest_results,
         CleanUpActivities(services).clean_up,
     ]
-
-
-def handler_activities(services: Services) -> Sequence[Callable[..., Any]]:
-    """What runs the user's code; it needs no key."""
-    hydrate, dispatch = HydrateActivities(services), DispatchActivities(services)
-    return [hydrate.hydrate_results, dispatch.dispatch_handler]

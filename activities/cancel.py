@@ -4,13 +4,13 @@ import logging
 
 from temporalio import activity
 
-from activities.failures import step
 from activities.reports import poll_report
 from activities.searching import certain
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, ExpireRequest, PollReport
 from overnight.errors import ConfigurationError, ProviderError
+from overnight.handling.failures import step
 from overnight.storage.batches import MAX_AGE_EXCEEDED
 
 logger = logging.getLogger(__name__)

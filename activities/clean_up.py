@@ -2,12 +2,12 @@
 
 from temporalio import activity
 
-from activities.failures import step
-from activities.heartbeats import heartbeating
 from activities.orphans import cancel_orphans
 from activities.services import Services
 from overnight.batches import Batch
 from overnight.contracts import BatchRef, CleanUpReport
+from overnight.handling.failures import step
+from overnight.handling.heartbeats import heartbeating
 
 
 class CleanUpActivities:

@@ -4,12 +4,12 @@ import logging
 
 from temporalio import activity
 
-from activities.failures import step
 from activities.orphans import look_for_orphans
 from activities.reports import poll_report
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, PollReport
+from overnight.handling.failures import step
 from overnight.notices import Notice, NoticeKind
 from overnight.providers.base import ProviderReport
 

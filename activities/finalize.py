@@ -1,26 +1,23 @@
-"""Ingest: result lines into Postgres. Hydrate: responses into outputs. Both go on where a dead attempt stopped."""
+"""Ingest: result lines into Postgres, from where a dead attempt stopped."""
 
-import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from temporalio import activity
 
-from activities.failures import full, public, step
-from activities.heartbeats import heartbeating
 from activities.services import Services
-from overnight.batches import Batch, Outcome
-from overnight.contracts import BatchRef, HydrateReport, IngestReport
+from overnight.batches import Batch
+from overnight.contracts import BatchRef, IngestReport
 from overnight.costs import Tariff, tariff
 from overnight.errors import ProviderError, TransientProviderError
-from overnight.hydrating import verdict_of
+from overnight.handling.failures import full, public, step
+from overnight.handling.heartbeats import heartbeating
 from overnight.ingesting import Sorter
 from overnight.notices import Notice, NoticeKind
 from overnight.providers import provider_facts
-from overnight.providers.base import ProviderFacts, ProviderReport
+from overnight.providers.base import ProviderReport
 from overnight.storage.batches import MAX_AGE_EXCEEDED
-from overnight.storage.outputs import StoredEntry, Verdict
 from overnight.texts import storable
 
 logger = logging.getLogger(__name__)
@@ -126,33 +123,3 @@ class IngestActivities:
             malformed=counts.malformed,
             without_line=counts.without_line,
         )
-
-
-class HydrateActivities:
-    """From responses to outputs, with the user's Tasks."""
-
-    def __init__(self, services: Services) -> None:
-        self._services, self._store = services, services.store
-
-    @activity.defn(name="hydrate_results")
-    @step
-    async def hydrate_results(self, request: BatchRef) -> HydrateReport:
-        batch = await self._store.batches.get(request.batch_id)
-        if batch.hydrated_at is None:
-            await self._hydrate(batch)
-            batch = await self._store.outputs.finish(batch.id)
-        return HydrateReport(outcomes=dict(batch.outcomes), cost=batch.cost.billed, list_cost=batch.cost.list_price)
-
-    async def _hydrate(self, batch: Batch) -> None:
-        facts = provider_facts(batch.provider)
-        position = await self._store.outputs.hydrated_to(batch.id)
-        progress = {"position": position, "of": batch.entry_count}
-        async with heartbeating(progress.copy):
-            async for page in self._store.outputs.pages(batch.id, after=position, outcomes=[Outcome.SUCCEEDED]):
-                verdicts = [await self._verdict(entry, facts, batch) for entry in page if entry.task is not None]
-                await self._store.outputs.write(batch.id, verdicts, before=position, after=page[-1].position)
-                position = progress["position"] = page[-1].position
-
-    async def _verdict(self, entry: StoredEntry, facts: ProviderFacts, batch: Batch) -> Verdict:
-        await asyncio.sleep(0)  # a Task's `read` may be slow, and heartbeats and other batches must get their turn
-        return verdict_of(entry, facts, batch.endpoint)

@@ -1,35 +1,20 @@
-"""What the activities stand on: the database, one adapter per provider, and whoever wants to hear of trouble."""
+"""What the activities stand on beyond what every step does: one adapter per provider."""
 
-import logging
 from collections.abc import Sequence
-from uuid import UUID
 
-from activities.failures import full, public
-from overnight.errors import (
-    AmbiguousProviderError,
-    ConfigurationError,
-    HandlerFailedError,
-    OvernightError,
-    PermanentProviderError,
-    ProviderError,
-    TransientProviderError,
-)
-from overnight.notices import LoggingNotifier, Notice, NoticeKind, Notifier, Notifiers
+from overnight import handling
+from overnight.notices import Notifier
 from overnight.providers import open_provider
 from overnight.providers.base import Provider
 from overnight.settings import Settings
 from overnight.storage.store import Store
-from overnight.texts import storable
-
-logger = logging.getLogger(__name__)
 
 
-class Services:
+class Services(handling.Services):
     """Made once per worker process; adapters open their connections at the first use."""
 
     def __init__(self, settings: Settings, store: Store, notifiers: Sequence[Notifier] = ()) -> None:
-        self.settings, self.store = settings, store
-        self.notifiers = Notifiers([LoggingNotifier(), *notifiers])
+        super().__init__(settings, store, notifiers)
         self._providers: dict[str, Provider] = {}
 
     def provider(self, name: str) -> Provider:
@@ -43,49 +28,8 @@ class Services:
             self._providers[name] = open_provider(name, self.settings)
         return self._providers[name]
 
-    async def failed(self, batch_id: UUID, error: Exception) -> None:
-        """A step failed: keep its whole text where it may be kept, and say so if it is news."""
-        text = public(error)
-        if text != str(error) or isinstance(error, HandlerFailedError):
-            # The stack trace is for development: its last line quotes what the error quotes.
-            trace = (error.__cause__ or error) if self.settings.log_error_texts else None
-            logger.error("batch %s: %s", batch_id, text, exc_info=trace)
-            await self.store.batches.record_error(batch_id, storable(full(error)[:4000]))
-        code, kind = _code(error), _kind(error)
-        if await self.store.batches.note_trouble(batch_id, code, urgent=kind is NoticeKind.ATTENTION):
-            await self.notifiers.notify(Notice(kind=kind, batch_id=batch_id, code=code, text=text))
-
-    async def succeeded(self, batch_id: UUID) -> None:
-        """A step succeeded: if steps failed before, that is over."""
-        trouble = await self.store.batches.clear_trouble(batch_id)
-        if trouble is not None:
-            code, since = trouble
-            text = "It works again."
-            await self.notifiers.notify(
-                Notice(kind=NoticeKind.RECOVERED, batch_id=batch_id, code=code, text=text, since=since)
-            )
-
     async def aclose(self) -> None:
         """Close all connections."""
         for provider in self._providers.values():
             await provider.aclose()
-        await self.store.aclose()
-
-
-def _code(error: Exception) -> str:
-    """What makes two failures the same trouble."""
-    if isinstance(error, ProviderError):
-        return error.code or (f"http_{error.status}" if error.status else "no_answer")
-    return type(error).__name__
-
-
-def _kind(error: Exception) -> NoticeKind:
-    match error:
-        case TransientProviderError() | AmbiguousProviderError():
-            return NoticeKind.WAITING
-        case PermanentProviderError() | ConfigurationError() | HandlerFailedError():
-            return NoticeKind.ATTENTION
-        case OvernightError():
-            return NoticeKind.WAITING
-        case _:
-            return NoticeKind.ATTENTION
+        await super().aclose()

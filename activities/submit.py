@@ -6,8 +6,6 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from temporalio import activity
 
-from activities.failures import opening, step
-from activities.heartbeats import heartbeating
 from activities.reports import open_report, poll_report
 from activities.searching import StillInDoubtError, certain
 from activities.services import Services
@@ -15,6 +13,8 @@ from overnight.batches import Batch, BatchStatus, OnAmbiguousSubmit
 from overnight.contracts import BatchRef, BatchSpec, OpenBatch, OpenRequest, PollReport
 from overnight.errors import CostLimitError, PermanentProviderError, TransientProviderError
 from overnight.estimates import seal_within_cost
+from overnight.handling.failures import opening, step
+from overnight.handling.heartbeats import heartbeating
 from overnight.providers.base import EntryLine, Provider, ProviderReport, Submission
 from overnight.registering import registration
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -12,6 +13,16 @@ import typer
 from overnight.cli import batch_commands, file_commands
 from overnight.cli.ending import EXPLAINED
 from overnight.cli.options import AsJson, Modules, finish
+
+
+class LogLevel(StrEnum):
+    """What a process logs at least."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
 
 app = typer.Typer(
     name="overnight",
@@ -46,6 +57,20 @@ def worker(
     from overnight.cli.application import become_worker  # noqa: PLC0415 - imported when it runs
 
     become_worker(modules or [], log_level=log_level)
+
+
+@app.command()
+def handlers(
+    task_queue: Annotated[
+        str, typer.Option(metavar="NAME", help="The task queue that batches name as their handler_task_queue.")
+    ],
+    modules: Modules = None,
+    log_level: LogLevel = LogLevel.INFO,
+) -> None:
+    """Run the handlers of batches in a process of their own, until SIGINT or SIGTERM; it needs no provider's key."""
+    from overnight.cli.handlers import run_handlers  # noqa: PLC0415 - imported when it runs
+
+    run_handlers(modules or [], task_queue=task_queue, log_level=log_level)
 
 
 @app.command()

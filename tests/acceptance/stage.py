@@ -10,10 +10,11 @@ import httpx
 from pydantic import BaseModel
 from temporalio.testing import ActivityEnvironment
 
-from activities import Services, batch_activities, handler_activities
+from activities import Services, batch_activities
 from overnight import Overnight, Task
 from overnight.client import BatchHandle
 from overnight.contracts import BatchRef, BatchStart, DispatchRequest, ExpireRequest, OpenRequest
+from overnight.handling import handler_activities
 
 MODELS = {"openai": "gpt-5.4-mini", "anthropic": "claude-haiku-4-5"}
 RESULTS = {"openai": "files.content", "anthropic": "batches.results"}

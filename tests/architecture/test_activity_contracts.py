@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 from temporalio import activity
 
-from activities import Services, batch_activities, handler_activities
+from activities import Services, batch_activities
 from overnight import contracts
+from overnight.handling import handler_activities
 from overnight.settings import Settings
 from overnight.storage.store import Store
 from tests.architecture.sources import modules, parse
@@ -29,8 +30,8 @@ def definition(function: Callable[..., Any]) -> activity._Definition:
 
 
 def defined_in_sources() -> Iterator[str]:
-    """The names of all activities that `activities/` defines, registered or not."""
-    for file in modules("activities"):
+    """The names of all activities that are defined, registered or not."""
+    for file in modules("activities", "overnight/handling"):
         for node in ast.walk(parse(file)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "activity.defn":
                 yield ast.literal_eval(next(keyword.value for keyword in node.keywords if keyword.arg == "name"))

@@ -21,7 +21,7 @@ from temporalio.common import RetryPolicy
 from temporalio.worker import Worker
 
 import worker
-from activities import heartbeats
+from overnight.handling import heartbeats, process
 from overnight.providers import _http
 from overnight.storage import entries, outputs
 from tests.chaos import harness_points, harness_tasks  # noqa: F401 - imported once, for all children
@@ -45,7 +45,7 @@ _STICKY = timedelta(seconds=1)
 def shorten_patience() -> None:
     """What is written here must hold inside the workflow's sandbox too, so that does not import `workflows` again."""
     worker._PASSED_THROUGH = (*worker._PASSED_THROUGH, "workflows")  # type: ignore[assignment]
-    worker._DRAIN = _DRAIN
+    process.DRAIN = _DRAIN
     options.GRACE, options.GRACE_WAIT = _GRACE, _GRACE_WAIT
     heartbeats._INTERVAL = _HEARTBEAT_EVERY.total_seconds()
     for name in ("OPEN", "SUBMIT", "POLL", "CANCEL", "EXPIRE", "FINALIZE", "DISPATCH", "CLEAN_UP"):

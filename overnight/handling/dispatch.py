@@ -8,13 +8,13 @@ from uuid import UUID
 
 from temporalio import activity
 
-from activities.failures import step, where
-from activities.heartbeats import heartbeating
-from activities.services import Services
 from overnight.batches import Batch, Entry, Outcome
 from overnight.contracts import DispatchReport, DispatchRequest
 from overnight.errors import HandlerFailedError
 from overnight.handlers import BatchHandler, handlers
+from overnight.handling.failures import step, where
+from overnight.handling.heartbeats import heartbeating
+from overnight.handling.services import Services
 from overnight.reading import entries
 from overnight.storage.dispatches import AlreadyDispatchedError, Connection, Dispatch
 from overnight.storage.store import Store

@@ -30,7 +30,7 @@ from overnight.settings import Settings
 from overnight.storage.submissions import SubmissionBusyError
 
 if TYPE_CHECKING:
-    from activities.services import Services
+    from overnight.handling.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ def application_error(
 class _OfServices(Protocol):
     """What activities are methods of."""
 
-    _services: "Services"
+    @property
+    def _services(self) -> "Services": ...
 
 
 class _OfBatch(Protocol):
