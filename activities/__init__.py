@@ -7,6 +7,7 @@ from activities.cancel import CancelActivities
 from activities.clean_up import CleanUpActivities
 from activities.fetch_status import PollActivities
 from activities.finalize import IngestActivities
+from activities.report_trouble import TroubleActivities
 from activities.services import Services
 from activities.submit import SubmitActivities
 
@@ -29,5 +30,6 @@ def batch_activities(services: Services) -> Sequence[Callable[..., Any]]:
         cancel.cancel_batch,
         cancel.expire_batch,
         ingest.ingest_results,
+        TroubleActivities(services).report_trouble,
         CleanUpActivities(services).clean_up,
     ]

@@ -81,6 +81,7 @@ class IngestActivities:
     async def _give_up_on_results(self, batch: Batch, error: ProviderError) -> None:
         text = f"The results that were not read yet are lost; their entries are missing. {public(error)}"
         logger.error("batch %s: %s", batch.id, text)
+        await self._store.batches.clear_trouble(batch.id)  # or the step's success would be told as a recovery
         await self._store.batches.record_error(batch.id, storable(f"Results are lost. {full(error)}"[:4000]))
         await self._services.notifiers.notify(
             Notice(kind=NoticeKind.ATTENTION, batch_id=batch.id, code="results_lost", text=text)

@@ -2,6 +2,7 @@
 
 from overnight.batches import Batch
 from overnight.contracts import OpenBatch, PollReport
+from overnight.providers import provider_facts
 
 
 def poll_report(batch: Batch) -> PollReport:
@@ -29,4 +30,7 @@ def open_report(batch: Batch) -> OpenBatch:
         cancel_requested=batch.cancel_requested_at is not None,
         handler=batch.handler,
         handler_task_queue=batch.handler_task_queue,
+        handler_activity=batch.handler_activity,
+        is_dispatched=batch.handler_dispatched_at is not None,
+        uploads_first=provider_facts(batch.provider).uploads_first,
     )

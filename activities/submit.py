@@ -13,7 +13,7 @@ from overnight.batches import Batch, BatchStatus, OnAmbiguousSubmit
 from overnight.contracts import BatchRef, BatchSpec, OpenBatch, OpenRequest, PollReport
 from overnight.errors import CostLimitError, PermanentProviderError, TransientProviderError
 from overnight.estimates import seal_within_cost
-from overnight.handling.failures import opening, step
+from overnight.handling.failures import step, translated
 from overnight.handling.heartbeats import heartbeating
 from overnight.providers.base import EntryLine, Provider, ProviderReport, Submission
 from overnight.registering import registration
@@ -31,7 +31,7 @@ class SubmitActivities:
         self._services, self._store = services, services.store
 
     @activity.defn(name="open_batch")
-    @opening
+    @translated
     async def open_batch(self, request: OpenRequest) -> OpenBatch:
         batch_id = request.start.batch_id
         if request.start.spec is not None:

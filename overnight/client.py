@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Self, TypeVar, overload
@@ -22,10 +22,12 @@ from overnight.estimates import Estimate, estimate, seal_within_cost
 from overnight.handlers import BatchHandler, handlers
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, Item, iterate, room
+from overnight.keys import Keys
 from overnight.providers import provider_facts
 from overnight.reading import entries
 from overnight.registering import check_key, new_batch
 from overnight.settings import Settings
+from overnight.storage.batches import NewBatch
 from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
 from overnight.tasks import Task
@@ -41,8 +43,9 @@ _LAST_CALL_SETTLES = 0.05
 class BatchHandle:
     """One batch, to be filled, submitted, watched and read."""
 
-    def __init__(self, overnight: "Overnight", batch_id: UUID) -> None:
+    def __init__(self, overnight: "Overnight", batch_id: UUID, *, filling_token: UUID | None = None) -> None:
         self._overnight, self._store, self._settings = overnight, overnight.store, overnight.settings
+        self._filling_token = filling_token
         self.id = batch_id
 
     async def get(self) -> Batch:
@@ -77,6 +80,7 @@ class BatchHandle:
 
         Raises:
             BatchClosedError: the batch was submitted.
+            BatchTakenOverError: another process created it again by its key, and fills it.
             BatchTooLargeError: more than the provider takes in one batch.
             CustomIdError: a custom id that the provider would refuse.
             DuplicateCustomIdError: a custom id that is in the batch already.
@@ -90,7 +94,7 @@ class BatchHandle:
             async for item in iterate(items):
                 yield intake.entry(item, custom_id(item) if custom_id else None)
 
-        return await self._store.entries.add(self.id, rendered(), room(facts))
+        return await self._store.entries.add(self.id, rendered(), room(facts), filling_token=self._filling_token)
 
     async def estimate(self) -> Estimate:
         """What the batch will use and cost, from the entries it has by now; nothing is sent for it.
@@ -107,11 +111,13 @@ class BatchHandle:
 
         Raises:
             BatchClosedError: it was submitted already.
+            BatchTakenOverError: another process created it again by its key, and fills it.
             CostLimitError: it could cost more than its `max_cost`. It stays pending and can still be added to.
             EmptyBatchError: it has no entries.
             TemporalError: Temporal does not answer.
         """
-        batch, first = await seal_within_cost(self._store, self.id, self._settings.prices)
+        prices = self._settings.prices
+        batch, first = await seal_within_cost(self._store, self.id, prices, filling_token=self._filling_token)
         if batch.status.is_terminal:
             raise BatchClosedError(self.id, "submit")
         try:
@@ -232,11 +238,28 @@ class BatchHandle:
         return entries(self._store, self.id, task, outcomes)
 
 
-class Overnight:
-    """The client: batches in Postgres, their lives in Temporal."""
+class _Submitted(BatchHandle):
+    """A batch that an earlier run of the same code has filled and handed over: doing that again is done already."""
 
-    def __init__(self, *, settings: Settings, store: Store, temporal: Client) -> None:
+    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:  # noqa: ARG002 - nothing is added
+        return sum([1 async for _ in iterate(items)])
+
+    async def submit(self) -> None:
+        # Where that run died before the workflow was started, it is started now.
+        with suppress(BatchClosedError):
+            await super().submit()
+
+
+class Overnight:
+    """The client: batches in Postgres, their lives in Temporal.
+
+    Args:
+        parent: the batch whose handler this client is for; what it creates follows that batch.
+    """
+
+    def __init__(self, *, settings: Settings, store: Store, temporal: Client, parent: Batch | None = None) -> None:
         self.settings, self.store, self.temporal = settings, store, temporal
+        self._keys = Keys(parent)
 
     @classmethod
     @asynccontextmanager
@@ -266,14 +289,20 @@ class Overnight:
         endpoint: str | None = None,
         handler: type[BatchHandler] | str | None = None,
         handler_task_queue: str | None = None,
+        handler_activity: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         poll_waits: Sequence[timedelta] | None = None,
         max_age: timedelta | None = None,
         max_cost: Decimal | None = None,
         allow_unknown_model: bool = False,
         on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT,
+        key: str | None = None,
     ) -> BatchHandle:
         """Create an empty, pending batch.
+
+        With a key, code that is run again after a crash makes no second batch: a batch of this key that was submitted
+        is returned as it is, and filling and submitting it again changes nothing. One that was not is emptied, to be
+        filled anew; should somebody still be filling it, their next call raises.
 
         Args:
             provider: "openai" or "anthropic".
@@ -281,7 +310,9 @@ class Overnight:
             endpoint: where requests go at the provider; by default "/v1/responses" or "/v1/messages".
             handler: what runs once the batch is over: a class, or its registered name.
             handler_task_queue: the Temporal task queue of the process that has the handler and the Tasks, when that
-                is not the worker that runs the batch.
+                is not the worker that runs the batch. A handler's own is the default for what it creates.
+            handler_activity: a Temporal activity on that task queue, in any language, instead of a handler. It gets a
+                `BatchSummary`, and runs at least once, with the batch's id as the idempotency key.
             metadata: yours; it stays in the database and is never sent to a provider.
             poll_waits: waits between polls, instead of the deployment's.
             max_age: how long after submission to wait, instead of the deployment's.
@@ -289,6 +320,8 @@ class Overnight:
                 submitted.
             allow_unknown_model: take a model that the price table does not know; its cost stays unknown.
             on_ambiguous_submit: what to do when it cannot be known for hours whether a create was accepted.
+            key: names the batch for good, among those that follow the same parent, or in the whole database. In a
+                handler, by default, the first, second, ... batch that the run creates without one.
 
         Raises:
             UnknownProviderError: no adapter of this name.
@@ -302,7 +335,8 @@ class Overnight:
                 model=model,
                 endpoint=endpoint,
                 handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
-                handler_task_queue=handler_task_queue,
+                handler_task_queue=handler_task_queue or (None if handler_activity else self._keys.handler_task_queue),
+                handler_activity=handler_activity,
                 metadata=dict(metadata or {}),
                 poll_waits=list(poll_waits) if poll_waits is not None else None,
                 max_age=max_age,
@@ -313,10 +347,20 @@ class Overnight:
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
             raise UsageError(f"A batch cannot be created like this: {'; '.join(faults)}.") from None
-        new = new_batch(options, new_batch_id(), self.settings)
+        new = self._keys.named(new_batch(options, new_batch_id(), self.settings), key)
         await check_key(provider, self.settings)
-        await self.store.batches.create(new)
-        return self.batch(new.id)
+        return await self._created(new)
+
+    async def _created(self, new: NewBatch) -> BatchHandle:
+        if new.filling_token is None:
+            await self.store.batches.create(new)
+            return self.batch(new.id)
+        batch = await self.store.batches.create_by_key(new)
+        return (
+            BatchHandle(self, batch.id, filling_token=new.filling_token)
+            if batch.sealed_at is None
+            else _Submitted(self, batch.id)
+        )
 
     def batch(self, batch_id: UUID) -> BatchHandle:
         """A handle on a batch that exists."""

@@ -75,6 +75,8 @@ class BatchOptions(Payload):
     handler: str | None = None
     handler_task_queue: str | None = None
     """Where the user's code runs; by default in the worker that runs the batch."""
+    handler_activity: str | None = None
+    """A Temporal activity in any language on that task queue, instead of a handler; its input is a `BatchSummary`."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     poll_waits: list[timedelta] | None = None
     max_age: timedelta | None = None
@@ -82,6 +84,14 @@ class BatchOptions(Payload):
     """US dollars. A batch whose estimate is above, or has no upper bound, is refused before anything is sent."""
     allow_unknown_model: bool = False
     on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
+
+    @model_validator(mode="after")
+    def _one_way_to_be_handled(self) -> Self:
+        if self.handler_activity is not None and self.handler is not None:
+            raise ValueError("a batch has a `handler` or a `handler_activity`, not both")
+        if self.handler_activity is not None and self.handler_task_queue is None:
+            raise ValueError("a `handler_activity` needs the `handler_task_queue` of the worker that has it")
+        return self
 
 
 class BatchSpec(BatchOptions):
@@ -148,8 +158,18 @@ class OpenBatch(Payload):
     provider_batch_id: str | None = None
     cancel_requested: bool = False
     """Somebody asked before this workflow ran; no signal will come again for it."""
+    uploads_first: bool = True
+    """Whether the provider takes the input in a step of its own, before the create."""
     handler: str | None = None
     handler_task_queue: str | None = None
+    handler_activity: str | None = None
+    is_dispatched: bool = False
+    """An earlier workflow of this batch got as far as that."""
+
+    @property
+    def tasks_queue(self) -> str | None:
+        """Where the Tasks are: beside the handler, but not beside an activity that may know nothing of them."""
+        return None if self.handler_activity else self.handler_task_queue
 
     @property
     def schedule(self) -> PollSchedule:
@@ -215,6 +235,14 @@ class DispatchReport(Payload):
     ran: bool
 
 
+class Trouble(Payload):
+    """What keeps a step from succeeding where no attempt of the step can say so itself."""
+
+    batch_id: UUID
+    code: str
+    text: str
+
+
 class CleanUpReport(Payload):
     """What was left over at the provider and is gone now."""
 
@@ -223,7 +251,7 @@ class CleanUpReport(Payload):
 
 
 class BatchSummary(Payload):
-    """The result of the `Batch` workflow."""
+    """The result of the `Batch` workflow, and what a `handler_activity` is called with."""
 
     batch_id: UUID
     status: BatchStatus
@@ -246,6 +274,8 @@ class ProgressReport(Payload):
     next_poll_at: datetime | None
     cancel_requested: bool
     last_error: str | None
+    """Of polls, cancels, and of a handler that nobody takes. Any other step is tried again by Temporal, which shows its
+    failure itself; the batch's `trouble_code` names it as well."""
 
 
 # The activities, as the workflow sees them. What runs is in `activities/`, under the same names and types.
@@ -305,6 +335,12 @@ async def dispatch_handler(request: DispatchRequest) -> DispatchReport:
     raise NotImplementedError
 
 
+@activity.defn(name="report_trouble")
+async def report_trouble(request: Trouble) -> None:
+    """Note what keeps a batch waiting, and tell the notifiers, if it is news."""
+    raise NotImplementedError
+
+
 @activity.defn(name="clean_up")
 async def clean_up(request: BatchRef) -> CleanUpReport:
     """Delete uploads that no provider batch uses, and cancel provider batches that no batch of ours owns."""
@@ -323,6 +359,7 @@ ACTIVITIES: Mapping[str, Any] = {
         ingest_results,
         hydrate_results,
         dispatch_handler,
+        report_trouble,
         clean_up,
     )
 }

@@ -26,6 +26,7 @@
     │   ├── CostLimitError          the batch could cost more than its max_cost
     │   ├── BatchClosedError        entries added, or a submit, after submit
     │   ├── BatchOpenError          forgetting a batch that is in flight
+    │   ├── BatchTakenOverError     somebody else creates and fills the batch of this key
     │   ├── CancelRefusedError
     │   └── RetryRefusedError       nothing to retry, or not over yet
     ├── NoOutputError               the output of an entry that did not succeed was asked for
@@ -235,6 +236,16 @@ class BatchOpenError(UsageError):
             f"overnight cancel {batch_id}"
         )
         self.batch_id = batch_id
+
+
+class BatchTakenOverError(UsageError):
+    """Another process has created the batch of this key again, and fills it."""
+
+    def __init__(self, batch_id: object) -> None:
+        super().__init__(
+            f"Batch {batch_id} is filled by another process, which created it again by the same key. "
+            f"Nothing was added; if both should go on, give each its own key."
+        )
 
 
 class CancelRefusedError(UsageError):

@@ -279,11 +279,14 @@ async def estimate_requests(
     return estimator.result()
 
 
-async def seal_within_cost(store: Store, batch_id: UUID, overrides: PriceOverrides) -> tuple[Batch, bool]:
+async def seal_within_cost(
+    store: Store, batch_id: UUID, overrides: PriceOverrides, *, filling_token: UUID | None = None
+) -> tuple[Batch, bool]:
     """Close a batch to further entries, unless it could cost more than its `max_cost`. Whoever closes a batch has
     checked exactly the entries that are in it: should some have been added meanwhile, it is checked again.
 
     Raises:
+        BatchTakenOverError: somebody else fills it anew.
         CostLimitError: it could cost more, or nobody can say how much; it stays as it is.
         EmptyBatchError: it has no entries.
         UnknownBatchError: there is no such batch.
@@ -291,9 +294,9 @@ async def seal_within_cost(store: Store, batch_id: UUID, overrides: PriceOverrid
     while True:
         batch = await store.batches.get(batch_id)
         if batch.max_cost is None or batch.sealed_at is not None:
-            return await store.batches.seal(batch_id)
+            return await store.batches.seal(batch_id, filling_token=filling_token)
         check_max_cost(batch, batch.max_cost, await estimate(store, batch, overrides))
-        sealed, first = await store.batches.seal(batch_id, entry_count=batch.entry_count)
+        sealed, first = await store.batches.seal(batch_id, entry_count=batch.entry_count, filling_token=filling_token)
         if sealed.sealed_at is not None:
             return sealed, first
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from uuid import UUID
 
 from overnight.batches import Batch, Entry, Outcome
@@ -11,11 +11,19 @@ from overnight.registry import Names
 from overnight.storage.dispatches import Connection
 from overnight.tasks import Task
 
+if TYPE_CHECKING:
+    from overnight.client import Overnight
+
 OutputT = TypeVar("OutputT")
 
 
 class Dispatched(Protocol):
-    """What a handler stands on: the batch's entries, and the transaction of its effects."""
+    """What a handler stands on: the batch's entries, the transaction of its effects, and a client."""
+
+    @property
+    def overnight(self) -> "Overnight":
+        """A client on the servers of the worker."""
+        ...
 
     def entries(
         self, batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
@@ -34,6 +42,10 @@ class BatchHandler:
     `on_completion` runs first, then exactly one of `on_success` (the batch `ended`) and `on_failure` (`canceled`,
     `expired` or `failed`). Results are stored and every entry has its outcome before any of them runs, and after a
     failed batch there may be results as well.
+
+    Attributes:
+        batch: the batch, with everything that is known of it: `status`, entries per outcome in `outcomes`, `usage`,
+            `cost`, your own `metadata`, `failure_reason`, and for how long it was `waited`.
 
     What is written on the connection of `self.transaction()` commits together with the note that the handler has run:
     exactly once. Anything else (mail, HTTP calls, other databases) happens at least once, because a process can die
@@ -96,6 +108,23 @@ class BatchHandler:
         undoes what the block did. It holds a lock on the batch's row, so keep slow work outside.
         """
         return self._dispatched.transaction()
+
+    @property
+    def overnight(self) -> "Overnight":
+        """A client on the worker's own connections: for the next batch, say, which then follows this one.
+
+        A handler may be run again, so each batch that it creates has a key; by default they are counted. The handler
+        must create them in the same order each time then, and with keys it need not::
+
+            following = await self.overnight.create_batch(provider=..., model=..., handler=Publish, key="translations")
+            await following.add_all(Translate(text=entry.output) async for entry in self.entries(Summarize))
+            await following.submit()
+
+        Creating and submitting are no parts of `self.transaction()`: what was submitted stays so if the handler raises
+        later, and is not submitted again when it is run again. Nothing here waits for the next batch: `wait` would keep
+        the handler running for a day, where a handler of the next batch's own does not.
+        """
+        return self._dispatched.overnight
 
 
 handlers: Names[BatchHandler] = Names("handler", UnknownHandlerError)

@@ -1,8 +1,11 @@
-"""Batch ids: UUIDs of version 7 (RFC 9562), which sort by time and so keep the primary key's index compact."""
+"""Batch ids: UUIDs of version 7 (RFC 9562), which sort by time and so keep the primary key's index compact.
+
+Where the same batch must be found again by whoever asks for it again, the id follows from a key (version 5).
+"""
 
 import secrets
 import time
-from uuid import UUID
+from uuid import UUID, uuid5
 
 
 def new_batch_id() -> UUID:
@@ -10,3 +13,17 @@ def new_batch_id() -> UUID:
     bits = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     bits = bits & ~(0xF << 76) | 0x7 << 76
     return UUID(int=bits & ~(0x3 << 62) | 0x2 << 62)
+
+
+# What keys of batches without a parent are names in; never changed, or batches would be made twice.
+_KEYS = UUID("6f766572-6e69-5768-8000-6b6579000000")
+
+
+def keyed_batch_id(key: str, *, parent: UUID | None = None) -> UUID:
+    """The id that belongs to a key: among the batches that follow a parent, or in the whole database."""
+    return uuid5(parent or _KEYS, f"key:{key}")
+
+
+def numbered_batch_id(number: int, *, parent: UUID) -> UUID:
+    """The id of a parent's first, second, ... batch that was given no key."""
+    return uuid5(parent, f"number:{number}")

@@ -54,7 +54,6 @@ async def entries(
         outcomes: only entries with one of these outcomes.
     """
     wanted = tasks.name_of(task) if task else None
-    async for page in store.outputs.pages(batch_id, outcomes=outcomes):
+    async for page in store.outputs.pages(batch_id, outcomes=outcomes, task=wanted):
         for stored in page:
-            if wanted is None or stored.task == wanted:
-                yield entry_of(stored)
+            yield entry_of(stored)

@@ -42,6 +42,7 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
         endpoint=choose_endpoint(facts, options.endpoint),
         handler=options.handler,
         handler_task_queue=options.handler_task_queue,
+        handler_activity=options.handler_activity,
         max_cost=options.max_cost,
         metadata=_storable(options.metadata),
         on_ambiguous_submit=options.on_ambiguous_submit,

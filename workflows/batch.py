@@ -15,8 +15,6 @@ with workflow.unsafe.imports_passed_through():
         BatchRef,
         BatchStart,
         BatchSummary,
-        DispatchReport,
-        DispatchRequest,
         ExpireRequest,
         HydrateReport,
         OpenBatch,
@@ -26,8 +24,7 @@ with workflow.unsafe.imports_passed_through():
         ProgressReport,
     )
     from workflows import options, texts
-
-_RETRY, _SKIP = "retry", "skip"
+    from workflows.handling import Handling
 
 
 @workflow.defn(name=contracts.WORKFLOW)
@@ -51,7 +48,7 @@ class BatchWorkflow:
         self._gave_up_at = resume.gave_up_at
         self._refusals = resume.refusals
         self._is_submitted = False
-        self._handler_order: str | None = None
+        self._handling = Handling(self._complain)
         self._woken = False
 
     @workflow.run
@@ -68,10 +65,11 @@ class BatchWorkflow:
             await self._submit(batch)
             await self._poll_until_over(batch)
         await self._ingest(batch)
-        hydrated = await self._hydrate(batch)
-        await self._dispatch(batch)
+        summary = self._summary(batch, await self._hydrate(batch))
+        await self._dispatch(batch, summary)
         await self._clean_up(batch)
-        return self._summary(batch, hydrated)
+        self._enter("done")
+        return summary
 
     # The steps.
 
@@ -96,23 +94,25 @@ class BatchWorkflow:
         if self._is_submitted or self._cancel_requested:
             return
         self._enter("submit")
-        upload = workflow.start_activity(
-            contracts.upload_entries,
-            BatchRef(batch_id=batch.batch_id),
-            summary=f"upload {batch.entry_count} entries",
-            **options.SUBMIT,
-        )
-        if not await self._unless_cancelled(upload):
+        if batch.uploads_first and not await self._unless_cancelled(self._start_upload(batch)):
             return
         create = workflow.start_activity(
             contracts.create_provider_batch,
             BatchRef(batch_id=batch.batch_id),
-            summary=f"create at {batch.provider}",
+            summary=f"create at {batch.provider}, with {batch.entry_count} entries",
             **options.SUBMIT,
         )
         if await self._unless_cancelled(create):
             self._is_submitted = True
             self._take(create.result())
+
+    def _start_upload(self, batch: OpenBatch) -> workflow.ActivityHandle[None]:
+        return workflow.start_activity(
+            contracts.upload_entries,
+            BatchRef(batch_id=batch.batch_id),
+            summary=f"upload {batch.entry_count} entries",
+            **options.SUBMIT,
+        )
 
     async def _poll_until_over(self, batch: OpenBatch) -> None:
         """Or until the provider's full queue sends the batch back to be submitted again."""
@@ -134,44 +134,11 @@ class BatchWorkflow:
 
     async def _hydrate(self, batch: OpenBatch) -> HydrateReport:
         self._enter("hydrate")
-        return await workflow.execute_activity(
-            contracts.hydrate_results,
-            BatchRef(batch_id=batch.batch_id),
-            task_queue=batch.handler_task_queue,
-            summary="turn responses into outputs",
-            **options.FINALIZE,
-        )
+        return await self._handling.hydrate(batch)
 
-    async def _dispatch(self, batch: OpenBatch) -> None:
+    async def _dispatch(self, batch: OpenBatch, summary: BatchSummary) -> None:
         self._enter("dispatch")
-        while True:
-            run = self._start_handler(batch, skip=self._handler_order == _SKIP)
-            self._handler_order = None
-            if await self._has_run(run):
-                return
-
-    def _start_handler(self, batch: OpenBatch, *, skip: bool) -> workflow.ActivityHandle[DispatchReport]:
-        name = batch.handler or "no handler"
-        return workflow.start_activity(
-            contracts.dispatch_handler,
-            DispatchRequest(batch_id=batch.batch_id, skip=skip),
-            task_queue=batch.handler_task_queue,
-            summary=f"skip {name}" if skip else f"run {name}",
-            **options.DISPATCH,
-        )
-
-    async def _has_run(self, run: workflow.ActivityHandle[DispatchReport]) -> bool:
-        """An order overtakes a run between its attempts; an attempt that just succeeds stands."""
-        await workflow.wait_condition(lambda: run.done() or self._handler_order is not None)
-        if not run.done():
-            run.cancel()
-        try:
-            await run
-        except (ActivityError, asyncio.CancelledError):
-            if self._handler_order is None:
-                raise
-            return False
-        return True
+        await self._handling.dispatch(batch, summary)
 
     async def _clean_up(self, batch: OpenBatch) -> None:
         self._enter("clean up")
@@ -183,7 +150,6 @@ class BatchWorkflow:
             self._note(error)  # what is left over costs nothing more; `overnight doctor` finds it
 
     def _summary(self, batch: OpenBatch, hydrated: HydrateReport) -> BatchSummary:
-        self._enter("done")
         return BatchSummary(
             batch_id=batch.batch_id,
             status=self._report.status,
@@ -310,12 +276,12 @@ class BatchWorkflow:
     def retry_handler(self) -> None:
         """Run a handler that keeps failing again now, instead of at the end of its present wait."""
         if self._step == "dispatch":
-            self._handler_order = self._handler_order or _RETRY
+            self._handling.retry()
 
     @workflow.signal(name=contracts.SKIP_HANDLER)
     def skip_handler(self) -> None:
         """Do not run the handler, or not again: the batch is done without it."""
-        self._handler_order = _SKIP
+        self._handling.skip()
 
     @workflow.query(name=contracts.PROGRESS)
     def progress(self) -> ProgressReport:
@@ -345,8 +311,11 @@ class BatchWorkflow:
 
     def _note(self, error: ActivityError) -> None:
         cause = error.cause
-        self._last_error = str(cause or error)
         self._asked_wait = cause.next_retry_delay if isinstance(cause, ApplicationError) else None
+        self._complain(str(cause or error))
+
+    def _complain(self, text: str | None) -> None:
+        self._last_error = text
         self._show()
 
     def _show(self) -> None:

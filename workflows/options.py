@@ -68,6 +68,24 @@ DISPATCH = Options(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 
+# An activity of the user's own, maybe without heartbeats, so that only this says that its worker has died; who knows
+# better tells it with `retry_handler`, which therefore does not wait for the attempt that it replaces.
+HANDLER_ACTIVITY = Options(
+    start_to_close_timeout=timedelta(hours=1),
+    retry_policy=DISPATCH["retry_policy"],
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+
+# A handler that says itself that trying again is no use is tried again all the same, this much later: a deploy may have
+# mended it, and the batch is not done without it.
+HANDLER_PAUSE = timedelta(minutes=30)
+
+# After so long without a worker on a task queue of the user's somebody is told; the step itself goes on waiting.
+PATIENCE = timedelta(minutes=5)
+
+# Telling is worth a few tries and no waiting workflow.
+TELL = Options(start_to_close_timeout=timedelta(seconds=30), retry_policy=RetryPolicy(maximum_attempts=5))
+
 # Tidiness is worth a few tries and no waiting workflow.
 CLEAN_UP = Options(
     start_to_close_timeout=timedelta(minutes=10),

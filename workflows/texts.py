@@ -27,6 +27,29 @@ def waiting(report: PollReport, polls: int, wait: timedelta) -> str:
     return f"{progress(report)}; poll {polls + 1} in {duration(wait)}"
 
 
+def there(what: str, task_queue: str | None) -> str:
+    """What is done, and where, if that is not here."""
+    return f"{what} on task queue {task_queue}" if task_queue else what
+
+
+def handler(batch: OpenBatch) -> str:
+    """What is run once the batch is over, and where."""
+    name = f"activity {batch.handler_activity}" if batch.handler_activity else batch.handler or "no handler"
+    return there(name, batch.handler_task_queue)
+
+
+def untaken(step: str, batch: OpenBatch, patience: timedelta) -> str:
+    """Nobody polls the task queue where the user's code is to run."""
+    way_out = "Run a worker with that activity" if batch.handler_activity else "Run `overnight handlers`"
+    where = f"task queue {batch.handler_task_queue!r}"
+    return f"No worker took {step} from {where} for {duration(patience)}. {way_out} there, or skip the handler."
+
+
+def failed_for_good(batch: OpenBatch, pause: timedelta) -> str:
+    """The user's code says that trying again is no use; its own words may quote anything, so they are not here."""
+    return f"Running {handler(batch)} failed and is not to be tried again. It is, all the same, in {duration(pause)}."
+
+
 def details(  # noqa: PLR0913 - one argument per line of the text
     batch: OpenBatch,
     report: PollReport,
@@ -42,7 +65,7 @@ def details(  # noqa: PLR0913 - one argument per line of the text
         f"- model: `{batch.model}` at {batch.provider}, {batch.entry_count} entries",
         f"- provider batch: `{batch.provider_batch_id}`" if batch.provider_batch_id else "",
         f"- polls: {polls}" + (f", next at {next_poll_at:%Y-%m-%d %H:%M:%S} UTC" if next_poll_at else ""),
-        f"- handler: `{batch.handler}`" if batch.handler else "- no handler",
+        f"- handler: {handler(batch)}",
         f"- last error: {last_error}" if last_error else "",
         f"- reason: {report.reason}" if report.reason else "",
     ]

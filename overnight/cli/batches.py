@@ -35,6 +35,19 @@ def outcomes(batch: Batch) -> str:
     return f"{batch.progress.done} of {batch.entry_count} done" if batch.progress.done else ""
 
 
+def handler_of(batch: Batch) -> str | None:
+    """What is run once the batch is over, and on which task queue, if it names one."""
+    name = f"activity {batch.handler_activity}" if batch.handler_activity else batch.handler
+    return f"{name or 'none'} on task queue {batch.handler_task_queue}" if batch.handler_task_queue else name
+
+
+def handled(batch: Batch) -> object:
+    """When the handler had run, or what it waits for."""
+    if batch.handler_dispatched_at is not None or batch.ingested_at is None or batch.handler_task_queue is None:
+        return batch.handler_dispatched_at
+    return f"not yet; waits for a worker on task queue {batch.handler_task_queue}"
+
+
 async def listing(wanted: BatchFilter, *, parent: str | None, before: str | None, limit: int, as_json: bool) -> None:
     """Print batches, the newest first."""
     async with open_store() as store:
@@ -93,7 +106,7 @@ def _facts(batch: Batch) -> dict[str, object]:
         "model": batch.model,
         "provider's id": batch.provider_batch_id,
         "workflow": batch.workflow_id,
-        "handler": batch.handler or batch.handler_activity,
+        "handler": handler_of(batch),
         "parent": batch.parent_batch_id,
         "metadata": json.dumps(batch.metadata, ensure_ascii=False) if batch.metadata else None,
         "entries": batch.entry_count,
@@ -104,9 +117,9 @@ def _facts(batch: Batch) -> dict[str, object]:
         "created": batch.created_at,
         "submitted": batch.submitted_at,
         "ended": batch.ended_at,
-        "handled": batch.handler_dispatched_at,
-        "trouble": f"{batch.trouble_code}, since {batch.trouble_since}" if batch.trouble_code else None,
+        "handled": handled(batch),
         "failure": batch.failure_reason,
+        "trouble": f"{batch.trouble_code}, since {batch.trouble_since}" if batch.trouble_code else None,
         "last error": batch.last_error,
     }
 

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from temporalio import activity
 
 from overnight.batches import Batch, Entry, Outcome
+from overnight.client import Overnight
 from overnight.contracts import DispatchReport, DispatchRequest
 from overnight.errors import HandlerFailedError
 from overnight.handlers import BatchHandler, handlers
@@ -17,7 +19,6 @@ from overnight.handling.heartbeats import heartbeating
 from overnight.handling.services import Services
 from overnight.reading import entries
 from overnight.storage.dispatches import AlreadyDispatchedError, Connection, Dispatch
-from overnight.storage.store import Store
 from overnight.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,14 @@ logger = logging.getLogger(__name__)
 class _Dispatched:
     """What the handler stands on."""
 
-    def __init__(self, store: Store, dispatch: Dispatch) -> None:
-        self._store, self._dispatch = store, dispatch
+    def __init__(self, services: Services, batch: Batch, dispatch: Dispatch) -> None:
+        self._store, self._dispatch = services.store, dispatch
+        self._settings, self._batch = services.settings, batch
+
+    @cached_property
+    def overnight(self) -> Overnight:
+        """One per run: the batches that it creates are counted."""
+        return Overnight(settings=self._settings, store=self._store, temporal=activity.client(), parent=self._batch)
 
     def entries(
         self, batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
@@ -60,7 +67,7 @@ class DispatchActivities:
         handler = handlers.resolve(batch.handler) if batch.handler is not None and not skip else None
         async with heartbeating(), self._store.dispatches.attempt(batch.id) as dispatch:
             if handler is not None:
-                await _run(handler(batch, _Dispatched(self._store, dispatch)))
+                await _run(handler(batch, _Dispatched(self._services, batch, dispatch)))
             await dispatch.commit()
         return handler is not None
 

@@ -108,8 +108,10 @@ B = TypeVar("B")
 R = TypeVar("R")
 
 
-def opening(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitable[R]]:
-    """Make an activity of the step before there is a batch: what the caller must mend is not tried again."""
+def translated(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitable[R]]:
+    """Make an activity of what puts no batch in trouble when it fails: there is no batch yet, or trouble is what it
+    tells of. What the caller must mend is not tried again.
+    """
 
     @functools.wraps(run)
     async def translating(self: S, request: B) -> R:

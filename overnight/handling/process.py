@@ -22,8 +22,8 @@ HANDLERS_READY = "handlers are ready"
 # Time for an upload's page or an ingested block to be finished and committed; whatever is longer goes on elsewhere.
 DRAIN = timedelta(seconds=10)
 
-# Fewer than the pool has connections (overnight/storage/database.py): a handler holds one for its transaction while it
-# streams entries over another.
+# Less than half of what the pool has of connections (overnight/storage/database.py): a handler holds one for its
+# transaction and one for a batch that it fills, while entries come over a third, page by page.
 ACTIVITIES_AT_ONCE = 30
 
 

@@ -37,7 +37,10 @@ class Services:
             trace = (error.__cause__ or error) if self.settings.log_error_texts else None
             logger.error("batch %s: %s", batch_id, text, exc_info=trace)
             await self.store.batches.record_error(batch_id, storable(full(error)[:4000]))
-        code, kind = _code(error), _kind(error)
+        await self.in_trouble(batch_id, _code(error), text, _kind(error))
+
+    async def in_trouble(self, batch_id: UUID, code: str, text: str, kind: NoticeKind) -> None:
+        """Note what keeps a batch from going on, and say so if it is news."""
         if await self.store.batches.note_trouble(batch_id, code, urgent=kind is NoticeKind.ATTENTION):
             await self.notifiers.notify(Notice(kind=kind, batch_id=batch_id, code=code, text=text))
 

@@ -106,6 +106,7 @@ class AnthropicFacts:
     name = "anthropic"
     limits = Limits(max_entries=100_000, max_bytes=256_000_000, custom_id_pattern=CUSTOM_ID.pattern)
     endpoints: Sequence[str] = (MESSAGES,)
+    uploads_first = False
     queue_full_codes: Collection[str] = frozenset()  # a full queue answers the create with a 429
     frame_bytes = len(BEFORE + wire_id("", "x" * TOKEN_LENGTH) + BETWEEN + AFTER + ",")
 

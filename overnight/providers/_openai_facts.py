@@ -113,6 +113,7 @@ class OpenAIFacts:
     name = "openai"
     limits = Limits(max_entries=50_000, max_bytes=200_000_000, custom_id_pattern=CUSTOM_ID.pattern)
     endpoints: Sequence[str] = (RESPONSES, CHAT, EMBEDDINGS)
+    uploads_first = True
     # Too many enqueued tokens: the batch is taken, and then fails while it is validated (providers' pages, 2026).
     queue_full_codes: Collection[str] = frozenset({"token_limit_exceeded"})
     frame_bytes = max(len("".join(frame(endpoint))) for endpoint in (RESPONSES, CHAT, EMBEDDINGS))

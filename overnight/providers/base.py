@@ -213,6 +213,8 @@ class ProviderFacts(Protocol):
     """The endpoints that a batch can address; the first is the default."""
     frame_bytes: int
     """The most bytes that framing adds to one entry, line end included."""
+    uploads_first: bool
+    """Whether the input goes up in a step of its own, before the create; else it travels with the create."""
     queue_full_codes: Collection[str]
     """Failure codes that mean: nothing ran, there was no room for the batch, submit it again later."""
 

@@ -16,7 +16,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import TERMINAL, Batch, BatchStatus, Cost, OnAmbiguousSubmit, Outcome, Progress, Usage
-from overnight.errors import BatchClosedError, CancelRefusedError, EmptyBatchError, UnknownBatchError
+from overnight.errors import (
+    BatchClosedError,
+    BatchTakenOverError,
+    CancelRefusedError,
+    EmptyBatchError,
+    UnknownBatchError,
+)
 from overnight.providers.base import ProviderReport
 from overnight.schedule import PollSchedule
 from overnight.storage.tables import batches
@@ -37,6 +43,8 @@ class NewBatch:
     handler_task_queue: str | None
     handler_activity: str | None = None
     parent_batch_id: UUID | None = None
+    filling_token: UUID | None = None
+    """Where the batch has a key: whoever knows this may fill it, until somebody else creates it by the same key."""
     max_cost: Decimal | None = None
     metadata: Mapping[str, Any]
     schedule: PollSchedule
@@ -121,6 +129,7 @@ async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
         handler_task_queue=new.handler_task_queue,
         handler_activity=new.handler_activity,
         parent_batch_id=new.parent_batch_id,
+        filling_token=new.filling_token,
         max_cost=new.max_cost,
         metadata=dict(new.metadata),
         poll_waits=list(new.schedule.waits),
@@ -144,6 +153,19 @@ async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     if row is None:
         raise UnknownBatchError(batch_id)
     return batch_of(row)
+
+
+async def check_filler(connection: AsyncConnection, batch_id: UUID, token: UUID | None) -> None:
+    """Make sure that nobody else has begun to fill the locked batch anew; without a token anybody may fill it.
+
+    Raises:
+        BatchTakenOverError: somebody has.
+    """
+    if token is None:
+        return
+    query = select(batches.c.filling_token).where(batches.c.id == batch_id)
+    if (await connection.execute(query)).scalar_one() != token:
+        raise BatchTakenOverError(batch_id)
 
 
 async def write_report(connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> None:
@@ -180,6 +202,21 @@ class BatchStore:
             await insert_batch(connection, new)
             return await lock_batch(connection, new.id)
 
+    async def create_by_key(self, new: NewBatch) -> Batch:
+        """Add a `pending` batch without entries, or return the sealed one of this id.
+
+        One of this id that was never sealed is made anew, empty: whoever filled it died over it, or is told by its
+        token that it came too late.
+        """
+        async with self._engine.begin() as connection:
+            if not await insert_batch(connection, new):
+                # Waits for whoever is adding entries or sealing it right now.
+                batch = await lock_batch(connection, new.id)
+                if batch.sealed_at is None:
+                    await connection.execute(delete(batches).where(batches.c.id == new.id))
+                    await insert_batch(connection, new)
+            return await lock_batch(connection, new.id)
+
     async def get(self, batch_id: UUID) -> Batch:
         """Read a batch.
 
@@ -200,20 +237,25 @@ class BatchStore:
             )
         return deleted.rowcount == 1
 
-    async def seal(self, batch_id: UUID, *, entry_count: int | None = None) -> tuple[Batch, bool]:
+    async def seal(
+        self, batch_id: UUID, *, entry_count: int | None = None, filling_token: UUID | None = None
+    ) -> tuple[Batch, bool]:
         """Close the batch to further entries; also says whether this call was the one that closed it.
 
         Args:
             batch_id: which batch.
             entry_count: leave it open, should it have come to hold more entries than these by now.
+            filling_token: of whoever fills it, where it was created by a key.
 
         Raises:
+            BatchTakenOverError: somebody else fills it anew.
             EmptyBatchError: it has no entries.
         """
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
             if batch.sealed_at is not None:
                 return batch, False
+            await check_filler(connection, batch_id, filling_token)
             if batch.entry_count == 0:
                 raise EmptyBatchError(batch_id)
             if entry_count not in {None, batch.entry_count}:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError
 from overnight.providers.base import EntryLine, Limits
-from overnight.storage.batches import NewBatch, insert_batch, lock_batch
+from overnight.storage.batches import NewBatch, check_filler, insert_batch, lock_batch
 from overnight.storage.database import copying, fetching, read_ahead
 from overnight.storage.tables import batches, entries
 
@@ -103,16 +103,19 @@ class EntryStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def add(self, batch_id: UUID, new: AsyncIterable[NewEntry], room: Room) -> int:
+    async def add(
+        self, batch_id: UUID, new: AsyncIterable[NewEntry], room: Room, *, filling_token: UUID | None = None
+    ) -> int:
         """Add entries, all of them or, when anything is wrong, none; returns how many.
 
         Raises:
             BatchClosedError: the batch was submitted.
+            BatchTakenOverError: somebody else fills it anew.
             BatchTooLargeError: they do not fit.
             DuplicateCustomIdError: a custom id is there already.
         """
         async with self._engine.begin() as connection:
-            return await self._add(connection, batch_id, new, room)
+            return await self._add(connection, batch_id, new, room, filling_token)
 
     async def create_filled(self, batch: NewBatch, new: AsyncIterable[NewEntry], room: Room) -> None:
         """Add a batch together with its entries, unless a batch of this id is there already.
@@ -123,13 +126,21 @@ class EntryStore:
         """
         async with self._engine.begin() as connection:
             if await insert_batch(connection, batch):
-                await self._add(connection, batch.id, new, room)
+                await self._add(connection, batch.id, new, room, batch.filling_token)
 
-    async def _add(self, connection: AsyncConnection, batch_id: UUID, new: AsyncIterable[NewEntry], room: Room) -> int:
+    async def _add(
+        self,
+        connection: AsyncConnection,
+        batch_id: UUID,
+        new: AsyncIterable[NewEntry],
+        room: Room,
+        filling_token: UUID | None,
+    ) -> int:
         # The lock makes concurrent adds take turns, and a submit wait until it is clear which entries are in.
         batch = await lock_batch(connection, batch_id)
         if batch.sealed_at is not None:
             raise BatchClosedError(batch_id, "add entries to")
+        await check_filler(connection, batch_id, filling_token)
         filling = Filling(room, entry_count=batch.entry_count, request_bytes=batch.request_bytes)
         await self._copy(connection, batch_id, new, filling)
         await connection.execute(

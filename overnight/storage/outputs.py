@@ -61,7 +61,7 @@ def _same_entry(table: Table) -> ColumnElement[bool]:
     )
 
 
-def _page_query(outcomes: Collection[Outcome] | None) -> Select[Any]:
+def _page_query(outcomes: Collection[Outcome] | None, task: str | None) -> Select[Any]:
     """One page of entries with their results and outputs, by position: served by the three primary keys."""
     query = (
         select(
@@ -78,6 +78,8 @@ def _page_query(outcomes: Collection[Outcome] | None) -> Select[Any]:
         .order_by(entries.c.position)
         .limit(_PAGE_ENTRIES)
     )
+    if task is not None:
+        query = query.where(entries.c.task == task)
     if outcomes is None:
         return query
     return query.where(results.c.outcome.in_([outcome.value for outcome in outcomes]))
@@ -110,13 +112,18 @@ class OutputStore:
         self._engine = engine
 
     async def pages(
-        self, batch_id: UUID, *, after: int = 0, outcomes: Collection[Outcome] | None = None
+        self,
+        batch_id: UUID,
+        *,
+        after: int = 0,
+        outcomes: Collection[Outcome] | None = None,
+        task: str | None = None,
     ) -> AsyncIterator[Sequence[StoredEntry]]:
         """The batch's entries behind a position, in the order of adding, in pages of bounded size.
 
         No transaction stays open between pages.
         """
-        query = _page_query(outcomes)
+        query = _page_query(outcomes, task)
         while True:
             async with self._engine.connect() as connection:
                 page: list[StoredEntry] = []

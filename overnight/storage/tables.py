@@ -77,6 +77,7 @@ batches = Table(
     Column("handler_task_queue", Text),
     Column("handler_activity", Text, comment="a Temporal activity, run instead of a handler class"),
     Column("parent_batch_id", ForeignKey("overnight.batches.id", ondelete="SET NULL")),
+    Column("filling_token", UUID(as_uuid=True), comment="who may fill a batch that is created by its key"),
     Column("max_cost", Numeric, comment="US dollars; a batch whose estimate is above is not submitted"),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("poll_waits", ARRAY(Interval), nullable=False),

@@ -17,6 +17,7 @@ _PLANTED = {
     "The application stands on the library; its two halves do not know each other": [
         ("activities/reports.py", "import workflows.texts"),
         ("overnight/schedule.py", "import activities.reports"),
+        ("overnight/handling/process.py", "import activities.services"),
     ],
     "Nobody imports the composition root": [("overnight/client.py", "import worker")],
     "HTTP is the business of providers, and of notifiers (docs/decisions/0011)": [
@@ -29,6 +30,9 @@ _PLANTED = {
     "What is for tests stays out of what runs (docs/decisions/0020)": [
         ("overnight/reading.py", "from overnight.testing import answer"),
         ("activities/clean_up.py", "import pytest"),
+    ],
+    "What users' modules of Tasks and handlers import needs no Temporal, not even indirectly": [
+        ("overnight/texts.py", "import overnight.contracts")
     ],
     "OpenAI's adapter knows no other provider": [
         ("overnight/providers/openai.py", "import overnight.providers.anthropic")

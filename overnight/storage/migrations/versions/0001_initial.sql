@@ -10,6 +10,7 @@ create table overnight.batches (
     handler_task_queue text,
     handler_activity text,
     parent_batch_id uuid,
+    filling_token uuid,
     max_cost numeric,
     metadata jsonb default '{}' not null,
     poll_waits interval[] not null,
@@ -58,6 +59,7 @@ create table overnight.batches (
     constraint batches_parent_batch_id_fkey foreign key(parent_batch_id) references overnight.batches (id) on delete set null
 );
 comment on column overnight.batches.handler_activity is 'a Temporal activity, run instead of a handler class';
+comment on column overnight.batches.filling_token is 'who may fill a batch that is created by its key';
 comment on column overnight.batches.max_cost is 'US dollars; a batch whose estimate is above is not submitted';
 comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
 comment on column overnight.batches.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';

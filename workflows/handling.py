@@ -1,0 +1,157 @@
+"""The steps that run the user's code: hydrate and dispatch, on the user's own task queue if the batch names one."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, TimeoutType
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
+
+with workflow.unsafe.imports_passed_through():
+    from overnight import contracts
+    from overnight.contracts import BatchRef, BatchSummary, DispatchRequest, HydrateReport, OpenBatch, Trouble
+    from workflows import options, texts
+
+Run = workflow.ActivityHandle[Any]
+
+_RETRY, _SKIP = "retry", "skip"
+
+
+class Handling:
+    """What becomes of one batch's handler, and what somebody has ordered about it.
+
+    Nothing here gives up by itself: a batch whose handler cannot run waits, visibly, until it can or is skipped.
+    """
+
+    def __init__(self, complain: Callable[[str | None], None]) -> None:
+        self._complain = complain
+        self._order: str | None = None
+        self._is_patient = False
+        """Somebody was told that nobody polls the task queue; from then on it is only waited."""
+
+    def retry(self) -> None:
+        """Run the handler again now; an order to skip it stands."""
+        self._order = self._order or _RETRY
+
+    def skip(self) -> None:
+        """Do not run the handler, or not again."""
+        self._order = _SKIP
+
+    # Hydrate.
+
+    async def hydrate(self, batch: OpenBatch) -> HydrateReport:
+        patience = options.PATIENCE if batch.tasks_queue else None
+        try:
+            return await self._start_hydration(batch, patience)
+        except ActivityError as error:
+            if not _is_untaken(error):
+                raise
+            await self._tell_untaken(batch, "hydrate_results")
+        report = await self._start_hydration(batch, None)
+        self._complain(None)
+        return report
+
+    def _start_hydration(self, batch: OpenBatch, patience: timedelta | None) -> workflow.ActivityHandle[HydrateReport]:
+        return workflow.start_activity(
+            contracts.hydrate_results,
+            BatchRef(batch_id=batch.batch_id),
+            task_queue=batch.tasks_queue,
+            schedule_to_start_timeout=patience,
+            summary=texts.there("turn responses into outputs", batch.tasks_queue),
+            **options.FINALIZE,
+        )
+
+    # Dispatch.
+
+    async def dispatch(self, batch: OpenBatch, summary: BatchSummary) -> None:
+        """Run the handler until it succeeds or is skipped, and have it noted."""
+        if batch.is_dispatched:
+            return
+        while True:
+            order, self._order = self._order, None
+            self._is_patient = self._is_patient and order != _RETRY
+            if order == _SKIP:
+                await self._stamp(batch, skip=True)
+                return
+            if await self._has_run(batch, self._start(batch, summary)):
+                break
+        if batch.handler_activity:
+            await self._stamp(batch, skip=False)
+
+    def _start(self, batch: OpenBatch, summary: BatchSummary) -> Run:
+        patience = options.PATIENCE if batch.handler_task_queue and not self._is_patient else None
+        if batch.handler_activity:
+            return workflow.start_activity(
+                batch.handler_activity,
+                summary,
+                task_queue=batch.handler_task_queue,
+                schedule_to_start_timeout=patience,
+                summary=f"run {texts.handler(batch)}",
+                **options.HANDLER_ACTIVITY,
+            )
+        return workflow.start_activity(
+            contracts.dispatch_handler,
+            DispatchRequest(batch_id=batch.batch_id),
+            task_queue=batch.handler_task_queue,
+            schedule_to_start_timeout=patience,
+            summary=f"run {texts.handler(batch)}",
+            **options.DISPATCH,
+        )
+
+    async def _stamp(self, batch: OpenBatch, *, skip: bool) -> None:
+        """Note that the handler has run, or shall not: that needs no code of the user's, and so no worker of theirs."""
+        await workflow.execute_activity(
+            contracts.dispatch_handler,
+            DispatchRequest(batch_id=batch.batch_id, skip=skip),
+            summary=f"skip {texts.handler(batch)}" if skip else "note that the handler has run",
+            **options.DISPATCH,
+        )
+
+    async def _has_run(self, batch: OpenBatch, run: Run) -> bool:
+        """An order overtakes a run between its attempts; an attempt that just succeeds stands."""
+        await workflow.wait_condition(lambda: run.done() or self._order is not None)
+        if not run.done():
+            run.cancel()
+        try:
+            await run
+        except asyncio.CancelledError:
+            if self._order is None:
+                raise
+            return False
+        except ActivityError as error:
+            if self._order is None:
+                await self._bear(batch, error)
+            return False
+        self._complain(None)
+        return True
+
+    async def _bear(self, batch: OpenBatch, error: ActivityError) -> None:
+        """Temporal will not try this again: nobody took it, or it said that it would never succeed."""
+        if _is_untaken(error):
+            self._is_patient = True
+            await self._tell_untaken(batch, "the handler")
+            return
+        self._complain(str(error.cause or error))
+        await self._tell(batch, "handler_failed", texts.failed_for_good(batch, options.HANDLER_PAUSE))
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self._order is not None, timeout=options.HANDLER_PAUSE)
+
+    # Telling.
+
+    async def _tell_untaken(self, batch: OpenBatch, step: str) -> None:
+        text = texts.untaken(step, batch, options.PATIENCE)
+        self._complain(text)
+        await self._tell(batch, "no_handler_worker", text)
+
+    async def _tell(self, batch: OpenBatch, code: str, text: str) -> None:
+        trouble = Trouble(batch_id=batch.batch_id, code=code, text=text)
+        with contextlib.suppress(ActivityError):  # a batch is not held up because nobody can be told of it
+            await workflow.execute_activity(contracts.report_trouble, trouble, summary=code, **options.TELL)
+
+
+def _is_untaken(error: ActivityError) -> bool:
+    """Whether nobody polled the task queue for as long as that was waited for."""
+    return isinstance(error.cause, TemporalTimeoutError) and error.cause.type is TimeoutType.SCHEDULE_TO_START
