@@ -29,6 +29,7 @@ from overnight.contracts import (
     OpenRequest,
     PollReport,
     PollState,
+    Trouble,
 )
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS
 from workflows import BatchWorkflow
@@ -56,11 +57,18 @@ class Stage:
     handler_failures: int = 0
     opened: dict[str, Any] = field(default_factory=dict)
     """What `open_batch` says differently from a fresh batch."""
+    reports: list[BatchSummary] = field(default_factory=list)
+    """What the user's own activity was called with."""
+    refusals: int = 0
+    """How often that says that it can never succeed."""
+    told: list[Trouble] = field(default_factory=list)
     calls: list[tuple[str, datetime]] = field(default_factory=list)
     queue: str = field(default_factory=lambda: f"stage-{uuid.uuid4()}")
 
-    def worker(self) -> Worker:
-        restrictions = SandboxRestrictions.default.with_passthrough_modules("overnight", "pydantic", "pydantic_core")
+    def worker(self, *passed_through: str) -> Worker:
+        """The worker that has the workflow; what passes through its sandbox can be changed from outside."""
+        modules = ("overnight", "pydantic", "pydantic_core", *passed_through)
+        restrictions = SandboxRestrictions.default.with_passthrough_modules(*modules)
         steps = [
             self.open_batch,
             self.upload_entries,
@@ -71,6 +79,7 @@ class Stage:
             self.ingest_results,
             self.hydrate_results,
             self.dispatch_handler,
+            self.report_trouble,
             self.clean_up,
         ]
         return Worker(
@@ -80,6 +89,18 @@ class Stage:
             activities=steps,
             workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
         )
+
+    def users_worker(self) -> Worker:
+        """A worker of the user's, on a task queue of its own."""
+        return Worker(
+            self.environment.client,
+            task_queue=self.users_queue,
+            activities=[self.hydrate_results, self.dispatch_handler, self.send_report],
+        )
+
+    @property
+    def users_queue(self) -> str:
+        return f"{self.queue}-users"
 
     async def start(self, resume: PollState | None = None) -> WorkflowHandle[Any, BatchSummary]:
         return await self.environment.client.start_workflow(
@@ -176,6 +197,19 @@ class Stage:
             self.handler_failures -= 1
             raise ApplicationError("RuntimeError at handlers.py:1", type="RuntimeError")
         return DispatchReport(ran=not request.skip)
+
+    @activity.defn(name="send_report")
+    async def send_report(self, summary: BatchSummary) -> str:
+        await self._note("send_report")
+        self.reports.append(summary)
+        if self.refusals:
+            self.refusals -= 1
+            raise ApplicationError("no such mailbox", type="MailError", non_retryable=True)
+        return "a result that nobody reads"
+
+    @activity.defn(name="report_trouble")
+    async def report_trouble(self, request: Trouble) -> None:
+        self.told.append(request)
 
     @activity.defn(name="clean_up")
     async def clean_up(self, request: BatchRef) -> CleanUpReport:
