@@ -1,7 +1,9 @@
 import asyncio
+import tracemalloc
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import Outcome
@@ -130,3 +132,29 @@ async def test_a_cancelled_write_of_verdicts_leaves_nothing(store: Store, engine
         await writing
     assert await all_rows(engine, "select count(*) from overnight.outputs") == [(0,)]
     await store.outputs.write(batch_id, verdicts, before=0, after=30)
+
+
+async def test_entries_of_one_task_are_chosen_by_the_database(store: Store) -> None:
+    batch = await store.batches.create(new_batch())
+    labels = [new_entry(task="Other"), new_entry(), new_entry(task=None, fields=None), new_entry()]
+    await store.entries.add(batch.id, each(labels), ROOM)
+
+    assert [entry.position for entry in await stored(store, batch.id, task="Ask")] == [2, 4]
+    assert [entry.position for entry in await stored(store, batch.id)] == [1, 2, 3, 4]
+
+
+async def test_reading_a_batch_takes_memory_for_a_page_and_not_for_the_batch(store: Store, engine: AsyncEngine) -> None:
+    batch_id = await ingested(store, 400)
+    line = "update overnight.results set line = repeat('x', 100000) where batch_id = :id"
+    async with engine.begin() as connection:
+        await connection.execute(text(line), {"id": batch_id})
+
+    tracemalloc.start()
+    read = 0
+    async for page in store.outputs.pages(batch_id):
+        read += sum(len(entry.line or "") for entry in page)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert read == 40_000_000
+    assert peak < 30_000_000

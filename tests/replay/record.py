@@ -116,6 +116,17 @@ async def handler_retried_and_skipped(stage: Stage) -> WorkflowHandle:
     return handle
 
 
+async def sent_with_the_create(stage: Stage) -> WorkflowHandle:
+    stage.opened = {"uploads_first": False}
+    return await stage.start()
+
+
+async def handled_by_an_activity(stage: Stage) -> WorkflowHandle:
+    stage.refusals = 1
+    stage.opened = {"handler": None, "handler_activity": "send_report", "handler_task_queue": stage.users_queue}
+    return await stage.start()
+
+
 SCRIPTS: list[Script] = [
     ended,
     ended_after_errors,
@@ -129,6 +140,8 @@ SCRIPTS: list[Script] = [
     resumed,
     submitted_again,
     handler_retried_and_skipped,
+    sent_with_the_create,
+    handled_by_an_activity,
 ]
 
 
@@ -150,7 +163,7 @@ async def record(version: str) -> None:
             test_server_existing_path=str(server), data_converter=pydantic_data_converter, identity="recorder"
         ) as environment:
             stage = Stage(environment)
-            async with stage.worker():
+            async with stage.worker(), stage.users_worker():
                 handle = await script(stage)  # type: ignore[operator]
                 await handle.result()
             history = await handle.fetch_history()

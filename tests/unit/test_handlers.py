@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from overnight import Overnight
 from overnight.batches import TERMINAL, Batch, BatchStatus, Entry, Outcome
 from overnight.handlers import BatchHandler
 from overnight.tasks import Task
@@ -25,6 +26,10 @@ class FakeDispatched:
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         return nullcontext("the connection")
+
+    @property
+    def overnight(self) -> Overnight:
+        return cast("Overnight", "the client")
 
 
 def batch(status: BatchStatus) -> Batch:
@@ -55,6 +60,16 @@ class LouderOnSuccess(Recording, name="handlers-test-louder"):
 class OwnOrder(Recording, name="handlers-test-own-order"):
     async def handle(self) -> None:
         await self.on_failure()
+
+
+class Picky(Recording, name="handlers-test-picky"):
+    async def on_completion(self) -> None:
+        if self._is_tiny():
+            return
+        await super().on_completion()
+
+    def _is_tiny(self) -> bool:
+        return self.batch.entry_count < 2
 
 
 class Nothing(BatchHandler, name="handlers-test-nothing"):
@@ -91,6 +106,13 @@ async def test_a_handler_may_choose_another_order() -> None:
     assert await heard(OwnOrder, BatchStatus.ENDED) == ["failure"]
 
 
+@pytest.mark.parametrize(("count", "expected"), [(1, ["success"]), (2, ["completion", "success"])])
+async def test_a_hook_may_ask_methods_of_its_own_and_return_early(count: int, expected: list[str]) -> None:
+    handler = Picky(cast("Batch", SimpleNamespace(status=BatchStatus.ENDED, entry_count=count)), FakeDispatched())
+    await handler.handle()
+    assert handler.heard == expected
+
+
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 async def test_a_handler_without_hooks_has_nothing_to_do(status: BatchStatus) -> None:
     await Nothing(batch(status), FakeDispatched()).handle()
@@ -110,3 +132,4 @@ async def test_a_handler_reads_its_own_batch() -> None:
     assert dispatched.asked == [(handler.batch.id, None, [Outcome.SUCCEEDED])]
     async with handler.transaction() as connection:
         assert cast("str", connection) == "the connection"
+    assert cast("str", handler.overnight) == "the client"

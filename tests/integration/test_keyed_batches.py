@@ -1,0 +1,126 @@
+"""Batches that are created by their key: found again by whoever runs the same code again, filled by one at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from overnight.batches import Batch
+from overnight.errors import BatchClosedError, BatchTakenOverError, EmptyBatchError
+from overnight.ids import new_batch_id
+from overnight.storage.batches import NewBatch
+from overnight.storage.entries import NewEntry
+from overnight.storage.store import Store
+from tests.integration.rows import ROOM, filled, new_batch, new_entry, some
+
+ID = new_batch_id()
+
+
+def by_key(**more: Any) -> NewBatch:
+    return new_batch(**{"id": ID, "filling_token": uuid4(), **more})
+
+
+async def fill(store: Store, new: NewBatch, count: int) -> int:
+    return await store.entries.add(new.id, some(count), ROOM, filling_token=new.filling_token)
+
+
+async def seal(store: Store, new: NewBatch) -> tuple[Batch, bool]:
+    return await store.batches.seal(new.id, filling_token=new.filling_token)
+
+
+async def test_an_unsealed_batch_is_emptied_and_made_anew_with_what_is_wanted_now(store: Store) -> None:
+    first, second = by_key(), by_key(model="gpt-5.4-mini", metadata={"attempt": 2})
+    await store.batches.create_by_key(first)
+    await fill(store, first, 5)
+
+    batch = await store.batches.create_by_key(second)
+    await fill(store, second, 2)
+
+    assert (batch.entry_count, batch.request_bytes) == (0, 0)
+    assert (batch.model, batch.metadata) == ("gpt-5.4-mini", {"attempt": 2})
+    assert await store.entries.positions(ID) == {"Ask-1": 1, "Ask-2": 2}
+
+
+async def test_a_sealed_batch_is_left_as_it_is(store: Store) -> None:
+    first, second = by_key(), by_key(model="gpt-5.4-mini")
+    await store.batches.create_by_key(first)
+    await fill(store, first, 5)
+    sealed, was_first = await seal(store, first)
+
+    assert was_first
+    assert await store.batches.create_by_key(second) == sealed
+    with pytest.raises(BatchClosedError):
+        await fill(store, second, 1)
+    assert await seal(store, second) == (sealed, False)
+
+
+async def test_who_was_taken_for_dead_can_neither_add_to_nor_seal_what_another_one_fills(store: Store) -> None:
+    zombie, successor = by_key(), by_key()
+    await store.batches.create_by_key(zombie)
+    await fill(store, zombie, 3)
+    await store.batches.create_by_key(successor)
+    await fill(store, successor, 2)
+
+    with pytest.raises(BatchTakenOverError, match=str(ID)):
+        await fill(store, zombie, 1)
+    with pytest.raises(BatchTakenOverError, match=str(ID)):
+        await seal(store, zombie)
+
+    await fill(store, successor, 2)
+    sealed, was_first = await seal(store, successor)
+    assert was_first
+    assert sealed.entry_count == 4
+
+
+async def test_a_batch_is_not_taken_over_in_the_middle_of_an_add(store: Store) -> None:
+    slow, quick = by_key(), by_key()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[NewEntry]:
+        yield new_entry()
+        begun.set()
+        await go_on.wait()
+        yield new_entry()
+
+    await store.batches.create_by_key(slow)
+    adding = asyncio.create_task(store.entries.add(ID, slowly(), ROOM, filling_token=slow.filling_token))
+    await begun.wait()
+    taking_over = asyncio.create_task(store.batches.create_by_key(quick))
+    done, _ = await asyncio.wait([taking_over], timeout=0.2)
+    go_on.set()
+
+    assert done == set()
+    assert await adding == 2
+    assert (await taking_over).entry_count == 0
+    assert await store.entries.positions(ID) == {}
+
+
+async def test_of_two_that_create_it_at_once_one_may_fill_it(store: Store) -> None:
+    both = [by_key(), by_key()]
+    await asyncio.gather(*(store.batches.create_by_key(new) for new in both))
+
+    answers = await asyncio.gather(*(fill(store, new, 1) for new in both), return_exceptions=True)
+
+    assert sorted(map(str, map(type, answers))) == sorted(map(str, [int, BatchTakenOverError]))
+    assert (await store.batches.get(ID)).entry_count == 1
+
+
+async def test_an_empty_one_cannot_be_sealed(store: Store) -> None:
+    new = by_key()
+    await store.batches.create_by_key(new)
+    with pytest.raises(EmptyBatchError):
+        await seal(store, new)
+
+
+async def test_the_batches_of_a_parent_are_found(store: Store) -> None:
+    parents = [await filled(store), await filled(store)]
+    children = [(await store.batches.create_by_key(by_key(id=uuid4(), parent_batch_id=one))).id for one in parents]
+
+    async def of(parent: UUID | None) -> list[UUID]:
+        return [batch.id for batch in await store.batches.recent(limit=10, parent_batch_id=parent)]
+
+    assert await of(parents[0]) == [children[0]]
+    assert await of(children[0]) == []
+    assert sorted(await of(None)) == sorted([*parents, *children])
