@@ -49,8 +49,8 @@ async def run_batch(
         parent_close_policy: what becomes of the batch when the present workflow ends before it.
 
     Raises:
-        ChildWorkflowError: the batch cannot be started like this; its cause says why. A batch that is canceled,
-            expired or failed raises nothing: that is the summary's status.
+        ChildWorkflowError: the batch cannot be started like this; the last of its causes says why. A batch that is
+            canceled, expired or failed raises nothing: that is the summary's status.
     """
     start = BatchStart(batch_id=batch) if isinstance(batch, UUID) else BatchStart(spec=batch)
     summary: BatchSummary = await workflow.execute_child_workflow(

@@ -36,7 +36,8 @@ _METHODS: dict[type, tuple[str, ...]] = {
     Api: ("read", "upload", "create"),
     openai.OpenAI: ("newest", "find", "delete_upload"),
     anthropic.Anthropic: ("newest", "find"),
-    BatchStore: ("claim", "record_report", "give_up", "close", "request_cancel"),
+    EntryStore: ("add",),
+    BatchStore: ("claim", "create_by_key", "seal", "record_report", "give_up", "close", "request_cancel"),
     SubmissionStore: (
         "record_upload",
         "record_intent",

@@ -1,6 +1,7 @@
 """What the batches under test ask, and the handler whose effects are counted."""
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
@@ -59,6 +60,24 @@ class KeepEffects(BatchHandler, name="chaos-keep"):
                 row = {"batch_id": self.batch.id, "custom_id": entry.custom_id, "outcome": entry.outcome.value}
                 await connection.execute(text("insert into effects values (:batch_id, :custom_id, :outcome)"), row)
                 reach("handler.inside")
+
+
+class KeepAndFollow(KeepEffects, name="chaos-follow"):
+    """Starts the next batch, in two portions."""
+
+    async def on_success(self) -> None:
+        await super().on_success()
+        following = await self.overnight.create_batch(
+            provider=self.batch.provider, model=self.batch.model, handler=KeepEffects
+        )
+        await following.add_all([Judge(review=f"review {n} of what follows") async for n in self._numbers()])
+        await following.add(Judge(review="the last review"))
+        await following.submit()
+
+    async def _numbers(self) -> AsyncIterator[int]:
+        number = 0
+        async for _ in self.entries(Judge):
+            yield (number := number + 1)
 
 
 class Quote(BatchHandler, name="chaos-quote"):

@@ -18,6 +18,7 @@ from overnight.errors import BatchClosedError
 from tests.chaos import harness_points
 from tests.chaos.conftest import StartSystem
 from tests.chaos.harness import System
+from tests.chaos.harness_tasks import KeepAndFollow
 
 PROVIDERS = ("openai", "anthropic")
 LOST = {"kind": "answer_lost"}
@@ -103,6 +104,21 @@ async def test_a_worker_may_die_at_any_step_of_a_handler(surviving: StartSystem)
     steps = ["begin", "handler.inside", "_stamp.before", "_stamp.after", "commit.after", "end"]
     async with surviving() as system:
         await dying(system, PROVIDERS, "dispatch_handler", steps)
+
+
+async def test_a_worker_may_die_at_any_step_of_a_handler_that_starts_the_next_batch(surviving: StartSystem) -> None:
+    places = ["create_by_key.after", "add.after", "seal.after", "_stamp.after"]
+    async with surviving() as system:
+        for place, provider in zip(places, itertools.cycle(PROVIDERS), strict=False):
+            await system.submit(provider, die=[f"dispatch_handler/{place}"], handler=KeepAndFollow, entries=10)
+        await system.finish()
+
+        parents = {batch.id for batch in system.batches}
+        following = [batch for batch in await system.overnight.batches() if batch.id not in parents]
+        assert system.deaths == len(places)
+        assert {batch.parent_batch_id for batch in following} == parents
+        assert [batch.entry_count for batch in following] == [11] * len(places)
+        system.batches += [system.overnight.batch(batch.id) for batch in following]
 
 
 async def dying(
