@@ -131,6 +131,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "CustomIdError",
         "not an id",
     ),
+    "an activity on no task queue": (
+        {"spec": {**RAW, "handler_activity": "send_report"}},
+        "StartError",
+        "handler_task_queue",
+    ),
     "a batch that is not there": ({"batch_id": str(UUID(int=7))}, "UnknownBatchError", str(UUID(int=7))),
 }
 

@@ -1,0 +1,51 @@
+"""Who hears what of trouble that ends otherwise than in success."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities import Services
+from overnight import Outcome, Overnight
+from overnight.notices import Notice, NoticeKind
+from overnight.settings import Settings
+from overnight.storage.store import Store
+from tests.acceptance.stage import RESULTS, AtTheProvider, Steps
+
+GONE = {"kind": "status", "status": 404}
+MAX_AGE = timedelta(seconds=1)
+
+
+class Hears:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+
+    async def notify(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+
+async def test_results_that_are_lost_are_not_told_as_a_recovery(
+    overnight: Overnight, settings: Settings, account: AtTheProvider
+) -> None:
+    hears = Hears()
+    services = Services(settings, Store.from_settings(settings), [hears])
+    steps = Steps(overnight, services)
+    batch = await steps.batch("openai", max_age=MAX_AGE)
+    await steps.submit(batch.id)
+    await account.advance(2000)
+    await steps.poll(batch.id)
+    await account.fault("openai", RESULTS["openai"], GONE)
+
+    with pytest.raises(ApplicationError, match="404"):
+        await steps.ingest(batch.id)
+    await asyncio.sleep(MAX_AGE.total_seconds())
+    await steps.ingest(batch.id)
+    await services.aclose()
+
+    assert [notice.kind for notice in hears.notices] == [NoticeKind.ATTENTION, NoticeKind.ATTENTION]
+    assert hears.notices[-1].code == "results_lost"
+    after = await batch.get()
+    assert (after.trouble_code, after.outcomes) == (None, {Outcome.MISSING: 2})
