@@ -1,7 +1,7 @@
 """A handler over given entries, without any server."""
 
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -90,7 +90,7 @@ async def test_a_transaction_without_a_database_says_what_to_pass() -> None:
 
 class Follows(BatchHandler, name="running-follows"):
     async def on_success(self) -> None:
-        await cast("Any", self._dispatched).overnight.create_batch(provider="openai")
+        await self.overnight.create_batch(provider="openai", model="gpt-5.4-mini")
 
 
 async def test_a_handler_that_creates_the_next_batch_gets_the_client_that_the_test_gives() -> None:
@@ -102,7 +102,7 @@ async def test_a_handler_that_creates_the_next_batch_gets_the_client_that_the_te
 
     await run_handler(Follows, overnight=Client())
 
-    assert created == [{"provider": "openai"}]
+    assert created == [{"provider": "openai", "model": "gpt-5.4-mini"}]
     with pytest.raises(UsageError, match="overnight=client"):
         await run_handler(Follows)
 
