@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from overnight.batches import Batch
+from overnight.batches import Batch, BatchFilter, BatchStatus, Outcome
 from overnight.errors import BatchClosedError, BatchTakenOverError, EmptyBatchError
 from overnight.ids import new_batch_id
 from overnight.storage.batches import NewBatch
 from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
-from tests.integration.rows import ROOM, filled, new_batch, new_entry, some
+from tests.integration.rows import ROOM, accepted, block, filled, new_batch, new_entry, report, result, some
 
 ID = new_batch_id()
 
@@ -119,8 +119,21 @@ async def test_the_batches_of_a_parent_are_found(store: Store) -> None:
     children = [(await store.batches.create_by_key(by_key(id=uuid4(), parent_batch_id=one))).id for one in parents]
 
     async def of(parent: UUID | None) -> list[UUID]:
-        return [batch.id for batch in await store.batches.recent(limit=10, parent_batch_id=parent)]
+        return [batch.id for batch in await store.listings.page(BatchFilter(parent=parent), limit=10)]
 
     assert await of(parents[0]) == [children[0]]
     assert await of(children[0]) == []
     assert sorted(await of(None)) == sorted([*parents, *children])
+
+
+async def test_a_retry_of_a_batch_with_a_key_is_a_batch_of_its_own_that_anybody_may_fill(store: Store) -> None:
+    batch_id = await accepted(store, filling_token=uuid4())
+    await store.batches.record_report(batch_id, report(BatchStatus.ENDED, provider_batch_id=f"provider-{batch_id}"))
+    failed = [result(number, outcome=Outcome.ERRORED) for number in (1, 2, 3)]
+    await store.results.write(batch_id, block(failed, to=10))
+    await store.results.finish(batch_id, price_version="v")
+    await store.outputs.finish(batch_id)
+
+    again = new_batch_id()
+    assert await store.retries.retry(batch_id, again, [Outcome.ERRORED]) == 3
+    assert (await store.batches.seal(again))[1]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from overnight import BatchHandler, Outcome, Overnight, Task
+from overnight import BatchFilter, BatchHandler, Outcome, Overnight, Task
 from overnight.client import BatchHandle
 from overnight.embedded import EmbeddedTemporal, ManagedProcess, Program
 from overnight.errors import UsageError
@@ -109,13 +109,13 @@ async def test_a_handler_starts_the_next_batch_and_a_second_run_of_it_starts_no_
     await batch.retry_handler()
     await batch.wait()
 
-    (following,) = await overnight.batches(parent=batch.id)
+    (following,) = await overnight.batches(BatchFilter(parent=batch.id))
     finished = await overnight.batch(following.id).wait()
     assert runs.count("follow") == 2
     assert runs.count("publish") == 1
     assert finished.parent_batch_id == batch.id
     assert finished.outcomes == {Outcome.SUCCEEDED: 3}
-    assert await overnight.batches(parent=following.id) == []
+    assert await overnight.batches(BatchFilter(parent=following.id)) == []
     with urllib.request.urlopen(f"{simulator.url}/_simulator/state") as state:  # noqa: ASYNC210 - a local answer
         assert json.load(state)["batch_counts"]["openai"] == 2
 
