@@ -4,21 +4,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from overnight.batches import Batch, BatchFilter, BatchStatus, Cost, Entry, Outcome, Progress, Usage
+    from overnight.batches import Batch, BatchFilter, BatchStatus, Cost, Entry, Outcome, Progress, ToolCall, Usage
     from overnight.client import BatchHandle, Overnight
+    from overnight.content import File, Image, Message
     from overnight.errors import NoOutputError, OvernightError, ProviderError, ResponseError, ServerError, UsageError
     from overnight.estimates import Estimate
     from overnight.handlers import BatchHandler
     from overnight.intake import RawRequest
-    from overnight.providers.base import Message, Response
+    from overnight.markup import Html
+    from overnight.provider_tools import CodeExecution, WebSearch
+    from overnight.providers import supports_batch
+    from overnight.providers.base import Response
     from overnight.request_files import read_requests
+    from overnight.running import run
     from overnight.schedule import PollSchedule
     from overnight.settings import Settings
-    from overnight.tasks import Task
+    from overnight.tasks import ModelSettings, Task
+    from overnight.tools import ToolContext
 
 _HOMES = {
-    "overnight.batches": ("Batch", "BatchFilter", "BatchStatus", "Cost", "Entry", "Outcome", "Progress", "Usage"),
+    "overnight.batches": (
+        "Batch",
+        "BatchFilter",
+        "BatchStatus",
+        "Cost",
+        "Entry",
+        "Outcome",
+        "Progress",
+        "ToolCall",
+        "Usage",
+    ),
     "overnight.client": ("BatchHandle", "Overnight"),
+    "overnight.content": ("File", "Image", "Message"),
     "overnight.errors": (
         "NoOutputError",
         "OvernightError",
@@ -30,11 +47,16 @@ _HOMES = {
     "overnight.estimates": ("Estimate",),
     "overnight.handlers": ("BatchHandler",),
     "overnight.intake": ("RawRequest",),
-    "overnight.providers.base": ("Message", "Response"),
+    "overnight.markup": ("Html",),
+    "overnight.provider_tools": ("CodeExecution", "WebSearch"),
+    "overnight.providers": ("supports_batch",),
+    "overnight.providers.base": ("Response",),
     "overnight.request_files": ("read_requests",),
+    "overnight.running": ("run",),
     "overnight.schedule": ("PollSchedule",),
     "overnight.settings": ("Settings",),
-    "overnight.tasks": ("Task",),
+    "overnight.tasks": ("ModelSettings", "Task"),
+    "overnight.tools": ("ToolContext",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -44,10 +66,15 @@ __all__ = [
     "BatchHandle",
     "BatchHandler",
     "BatchStatus",
+    "CodeExecution",
     "Cost",
     "Entry",
     "Estimate",
+    "File",
+    "Html",
+    "Image",
     "Message",
+    "ModelSettings",
     "NoOutputError",
     "Outcome",
     "Overnight",
@@ -61,9 +88,14 @@ __all__ = [
     "ServerError",
     "Settings",
     "Task",
+    "ToolCall",
+    "ToolContext",
     "Usage",
     "UsageError",
+    "WebSearch",
     "read_requests",
+    "run",
+    "supports_batch",
 ]
 
 

@@ -1,6 +1,6 @@
 """What a batch and an entry are: frozen values and the words for their states, no I/O."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -8,10 +8,14 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from pydantic import BaseModel
+from pydantic_core import to_json
+
 from overnight.errors import NoOutputError
 from overnight.schedule import PollSchedule
 
 OutputT = TypeVar("OutputT")
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class BatchStatus(StrEnum):
@@ -152,6 +156,8 @@ class Batch:
     progress: Progress
     entry_count: int
     request_bytes: int
+    input_count: int = 0
+    """More than entries where a request embeds several texts."""
     outcomes: Mapping[Outcome, int]
     """Entries per outcome; empty until the results are ingested."""
     usage: Usage
@@ -199,6 +205,40 @@ ANY_BATCH = BatchFilter()
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """A call of a Task's tool that an answer asked for, with what came of it.
+
+    Attributes:
+        id: the provider's, or empty.
+        arguments: as JSON: those that the tool knows, or, where they do not fit, what the model wrote.
+        result: what the tool returned, as JSON.
+        error_code: `unknown_tool`, `invalid_arguments`, `failed` (it raised), or `not_run` (something else about the
+            answer was wrong, so none of its tools ran).
+        error: the same for people.
+    """
+
+    id: str
+    name: str
+    arguments: Any = None
+    result: Any = None
+    error_code: str | None = None
+    error: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the tool ran and returned."""
+        return self.error_code is None
+
+    def parsed(self, tool: type[ModelT]) -> ModelT:
+        """The arguments of a tool that is a class, as an instance of it.
+
+        Raises:
+            pydantic.ValidationError: they do not fit; see `error_code`.
+        """
+        return tool.model_validate_json(to_json(self.arguments))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry(Generic[OutputT]):
     """One entry with what came of it.
 
@@ -209,6 +249,7 @@ class Entry(Generic[OutputT]):
         error_code: the provider's code, or ours for `invalid` and `missing`.
         reason: why it did not succeed, for people.
         response: the provider's result line as it was received.
+        tool_calls: what the answer asked to be called, in its order.
     """
 
     custom_id: str
@@ -220,10 +261,11 @@ class Entry(Generic[OutputT]):
     usage: Usage = field(default_factory=Usage)
     cost: Cost = Cost(billed=None, list_price=None)
     response: str | None = None
+    tool_calls: Sequence[ToolCall] = ()
 
     @property
     def succeeded(self) -> bool:
-        """Whether there is an answer, and, where there is a Task, an output."""
+        """Whether there is an answer, and, where there is a Task, an output or tool calls."""
         return self.outcome is Outcome.SUCCEEDED
 
     @property
@@ -231,8 +273,10 @@ class Entry(Generic[OutputT]):
         """What the Task made of the response.
 
         Raises:
-            NoOutputError: the entry did not succeed, or has no Task; see `succeeded` and `reason`.
+            NoOutputError: the entry did not succeed, has no Task, or was answered with tool calls alone; see
+                `succeeded`, `reason` and `tool_calls`.
         """
-        if self.output_or_none is None and (not self.succeeded or self.task is None):
-            raise NoOutputError(self.custom_id, self.outcome, self.reason)
+        if self.output_or_none is None and (not self.succeeded or self.task is None or self.tool_calls):
+            calls = "it was answered with tool calls alone" if self.succeeded and self.tool_calls else None
+            raise NoOutputError(self.custom_id, self.outcome, self.reason or calls)
         return cast("OutputT", self.output_or_none)  # None where the Task's output type has it as a value

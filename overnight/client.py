@@ -26,6 +26,7 @@ from overnight.keys import Keys
 from overnight.providers import provider_facts
 from overnight.reading import entries
 from overnight.registering import check_key, new_batch
+from overnight.running import run
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
 from overnight.storage.entries import NewEntry
@@ -361,6 +362,17 @@ class Overnight:
             if batch.sealed_at is None
             else _Submitted(self, batch.id)
         )
+
+    async def run(
+        self, task: Task[OutputT], *, provider: str, model: str, endpoint: str | None = None
+    ) -> Entry[OutputT]:
+        """Have one task answered now, at the provider's normal endpoint and full price; see `overnight.run`.
+
+        Raises:
+            UsageError: of the kind that says what is wrong; nothing was sent.
+            ProviderError: the provider refuses, or does not answer.
+        """
+        return await run(task, provider=provider, model=model, endpoint=endpoint, settings=self.settings)
 
     def batch(self, batch_id: UUID) -> BatchHandle:
         """A handle on a batch that exists."""

@@ -56,6 +56,8 @@ class SpecEntry(Payload):
     custom_id: str | None = None
     task: str | None = None
     fields: dict[str, JsonValue] = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """The task's own settings: `max_tokens` and the like."""
     request: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@
     │   │   └── UnknownBatchError
     │   ├── AmbiguousNameError      one registered name, two classes
     │   ├── AmbiguousBatchError     the beginning of several batches' ids
+    │   ├── ToolDefinitionError     a function or class that cannot be a tool
     │   ├── EntryError              one entry cannot be taken
     │   │   ├── CustomIdError
     │   │   ├── DuplicateCustomIdError
@@ -144,6 +145,14 @@ class AmbiguousBatchError(UsageError):
     def __init__(self, prefix: str, ids: Sequence[object]) -> None:
         super().__init__(f"Several batches begin with {prefix!r}: {', '.join(map(str, ids))}. Give more of the id.")
         self.prefix, self.ids = prefix, ids
+
+
+class ToolDefinitionError(UsageError):
+    """A function or class that a model cannot be told of."""
+
+    def __init__(self, tool: str, why: str) -> None:
+        super().__init__(f"{tool} cannot be a tool: {why}. Use a function with typed arguments, or a pydantic model.")
+        self.tool = tool
 
 
 class EntryError(UsageError):

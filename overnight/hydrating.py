@@ -1,35 +1,125 @@
-"""One response through its Task. Whatever is odd about it stays with its entry."""
+"""Responses through their Tasks: outputs, and calls of tools. Whatever is odd about one stays with its entry."""
 
-from overnight.errors import ResponseError
-from overnight.providers.base import ProviderFacts
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from overnight.batches import Outcome
+from overnight.errors import MissingExtraError, ResponseError, ToolDefinitionError
+from overnight.providers.base import ProviderFacts, Response
 from overnight.storage.outputs import StoredEntry, Verdict
-from overnight.tasks import tasks
-from overnight.texts import storable
+from overnight.tasks import Task, refuse_unusable, tasks, tools_for
+from overnight.texts import storable, told
+from overnight.tools import (
+    FAILED,
+    INVALID_ARGUMENTS,
+    UNKNOWN_TOOL,
+    CheckedCall,
+    checked,
+    dump_calls,
+    run_all,
+    without_running,
+)
+
+AT_ONCE = 8
+"""Entries whose tools run at the same time: tools wait for other servers most of their time."""
 
 
-def verdict_of(entry: StoredEntry, facts: ProviderFacts, endpoint: str) -> Verdict:
-    """The output of a succeeded entry, or why it has none.
+async def verdicts_of(
+    page: Sequence[StoredEntry], facts: ProviderFacts, endpoint: str, batch_id: UUID
+) -> Sequence[Verdict]:
+    """The verdicts on a page of succeeded entries; those of raw requests need none.
+
+    Raises:
+        UsageError: a Task's class, or what it needs, is not in this process.
+    """
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def judged(entry: StoredEntry) -> Verdict:
+        async with turns:
+            await asyncio.sleep(0)  # a Task's `read` may be slow, and heartbeats and other batches must get their turn
+            return await verdict_of(entry, facts, endpoint, batch_id)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            judging = [group.create_task(judged(entry)) for entry in page if entry.task is not None]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [each.result() for each in judging]
+
+
+async def hydrated(entry: StoredEntry, facts: ProviderFacts, endpoint: str) -> StoredEntry:
+    """An entry outside batches, as it would be read from the database once it is hydrated."""
+    if entry.task is None or entry.outcome is not Outcome.SUCCEEDED:
+        return entry
+    verdict = await verdict_of(entry, facts, endpoint)
+    made = replace(entry, output=verdict.output, tool_calls=verdict.tool_calls)
+    if not verdict.invalid:
+        return made
+    return replace(made, outcome=Outcome.INVALID, error_code=verdict.error_code, reason=verdict.reason)
+
+
+async def verdict_of(entry: StoredEntry, facts: ProviderFacts, endpoint: str, batch_id: UUID | None = None) -> Verdict:
+    """The output of a succeeded entry and the results of its tools, or why it has none.
 
     Raises:
         UnknownTaskError: its class is not registered in this process. That is nobody's answer gone wrong but a
             deployment's mistake, and mended by another one, so it is not the entry's verdict.
+        MissingExtraError: a package that the Task needs is not installed here.
+        ToolDefinitionError: one of the Task's tools is none.
     """
     assert entry.task is not None
     cls = tasks.resolve(entry.task)
+    calls: Sequence[CheckedCall] = ()
     try:
+        response = facts.read_response((entry.line or "").encode(), endpoint=endpoint)
+        calls = checked(response.tool_calls, tools_for(cls))
         task = cls.load_fields(entry.fields or "{}")
-        output = task.read(facts.read_response((entry.line or "").encode(), endpoint=endpoint))
-        return Verdict(position=entry.position, output=cls.dump_output(output))
-    except ResponseError as error:
-        return Verdict(
-            position=entry.position, error_code=storable(str(error.code))[:100], reason=storable(str(error))[:2000]
-        )
+        output = _output(task, response, calls)
+        _refuse_misfits(calls)
+    except (MissingExtraError, ToolDefinitionError):
+        raise
     except Exception as error:  # noqa: BLE001 - the user's `read`, or a field that no longer validates
-        return Verdict(position=entry.position, error_code="task_failed", reason=_told(error))
+        refused = without_running(calls)
+        return replace(_invalid(entry, error), tool_calls=dump_calls(refused) if refused else None)
+    return await _with_calls(Verdict(position=entry.position, output=output), entry, task, calls, batch_id)
 
 
-def _told(error: Exception) -> str:
-    try:
-        return storable(f"{type(error).__name__}: {error}")[:2000]
-    except Exception:  # noqa: BLE001 - the error is the user's own, and so is its text
-        return type(error).__name__
+def _output(task: Task[Any], response: Response, calls: Sequence[CheckedCall]) -> str | None:
+    """The output as JSON; none where the answer asks for tools of the Task and says nothing besides."""
+    if not response.text.strip() and any(item.call.error_code != UNKNOWN_TOOL for item in calls):
+        refuse_unusable(replace(response, text="tool calls"))
+        return None
+    return type(task).dump_output(task.read(response))
+
+
+def _refuse_misfits(calls: Sequence[CheckedCall]) -> None:
+    """Arguments that do not fit make the answer unfit; a tool that is not known has nothing to be fit for."""
+    for item in calls:
+        if item.call.error_code == INVALID_ARGUMENTS:
+            raise ResponseError(
+                "invalid_tool_call", f"The arguments for {item.call.name} do not fit: {item.call.error}"
+            )
+
+
+async def _with_calls(
+    verdict: Verdict, entry: StoredEntry, task: Task[Any], calls: Sequence[CheckedCall], batch_id: UUID | None
+) -> Verdict:
+    """The verdict, once the tools have run. Nothing of an entry has run before all of it was found fit."""
+    if not calls:
+        return verdict
+    done = await run_all(calls, batch_id=batch_id, custom_id=entry.custom_id, task=task)
+    failed = next((call for call in done if call.error_code == FAILED), None)
+    if failed is not None:
+        verdict = _invalid(entry, ResponseError("tool_failed", f"The tool {failed.name} raised {failed.error}"))
+    return replace(verdict, tool_calls=dump_calls(done))
+
+
+def _invalid(entry: StoredEntry, error: Exception) -> Verdict:
+    if not isinstance(error, ResponseError):
+        return Verdict(position=entry.position, error_code="task_failed", reason=told(error))
+    return Verdict(
+        position=entry.position, error_code=storable(str(error.code))[:100], reason=storable(str(error))[:2000]
+    )

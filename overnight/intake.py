@@ -109,7 +109,10 @@ class Intake:
         if item.endpoint not in {None, self._endpoint}:
             raise RequestError(f"url: the request is for {item.endpoint!r}, and its batch for {self._endpoint!r}.")
         self._facts.check(item.body, model=self._model, endpoint=self._endpoint)
-        return NewEntry(custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body))
+        inputs = self._facts.inputs(item.body, endpoint=self._endpoint)
+        return NewEntry(
+            custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body), inputs=inputs
+        )
 
     def _name(self, task: type[Task[Any]]) -> tuple[str, str]:
         """A Task's name, and the label of its entries: a batch has few kinds and many of each."""
@@ -121,7 +124,7 @@ class Intake:
     def _rendered(self, item: Task[Any], custom_id: str | None) -> NewEntry:
         name, label = self._name(type(item))
         body = self._facts.render(item.render(), model=self._model, endpoint=self._endpoint)
-        return NewEntry(custom_id=custom_id, label=label, task=name, fields=item.dump_fields(), request=_json(body))
+        return NewEntry(custom_id=custom_id, label=label, task=name, fields=item.dump_fields(), request=_text(body))
 
 
 def _json(value: Any) -> str:
@@ -131,12 +134,20 @@ def _json(value: Any) -> str:
         RequestError: it has none: a lone surrogate or NaN, say, that no provider takes. One such line would cost the
             whole file.
     """
+    text = _text(value)
     try:
-        text = to_json(value)
         from_json(text, allow_inf_nan=False)  # `to_json` writes NaN, which is no JSON, as it is
     except ValueError as error:
         raise RequestError(f"The request has no JSON form: {error}") from None
-    return text.decode()
+    return text
+
+
+def _text(value: Any) -> str:
+    """Compact JSON text of what cannot hold NaN; a rendered prompt does not, for its numbers were checked."""
+    try:
+        return to_json(value).decode()
+    except ValueError as error:
+        raise RequestError(f"The request has no JSON form: {error}") from None
 
 
 def _label(name: str) -> str:

@@ -10,6 +10,7 @@ from overnight.batches import Entry, Outcome
 from overnight.storage.outputs import StoredEntry
 from overnight.storage.store import Store
 from overnight.tasks import Task, tasks
+from overnight.tools import load_calls
 
 
 def entry_of(stored: StoredEntry) -> Entry[Any]:
@@ -29,6 +30,7 @@ def entry_of(stored: StoredEntry) -> Entry[Any]:
         usage=stored.usage,
         cost=stored.cost,
         response=stored.line,
+        tool_calls=load_calls(stored.tool_calls),
     )
 
 

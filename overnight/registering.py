@@ -3,13 +3,14 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from typing import cast
 from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import to_json
 
-from overnight.contracts import BatchOptions, BatchSpec, SpecEntry
-from overnight.errors import ConfigurationError, EntryError
+from overnight.contracts import BatchOptions, BatchSpec, SpecEntry, faults
+from overnight.errors import ConfigurationError, EntryError, RequestError
 from overnight.handlers import handlers
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint, room
 from overnight.providers import open_provider, provider_facts
@@ -17,7 +18,7 @@ from overnight.schedule import PollSchedule
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
 from overnight.storage.entries import NewEntry, Room
-from overnight.tasks import tasks
+from overnight.tasks import ModelSettings, tasks
 
 
 def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewBatch:
@@ -107,11 +108,13 @@ def item_of(entry: SpecEntry, number: int) -> Item:
     if entry.request is not None:
         return RawRequest(body=entry.request)
     assert entry.task is not None
+    which = entry.custom_id or f"number {number}"
     try:
         # As the JSON that they came as: a Task may take bytes or dates from JSON in its own way.
-        return tasks.resolve(entry.task).model_validate_json(to_json(entry.fields))
+        task = tasks.resolve(entry.task).model_validate_json(to_json(entry.fields))
+        return task.with_settings(**cast("ModelSettings", entry.settings)) if entry.settings else task
     except ValidationError as error:
         # Names and reasons only: the values are prompts.
-        faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
-        which = entry.custom_id or f"number {number}"
-        raise EntryError(f"Entry {which}: the fields do not fit task {entry.task!r}: {'; '.join(faults)}.") from None
+        raise EntryError(f"Entry {which}: the fields do not fit task {entry.task!r}: {faults(error)}.") from None
+    except RequestError as error:
+        raise EntryError(f"Entry {which}: {error}") from None

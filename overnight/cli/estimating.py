@@ -50,7 +50,7 @@ async def estimating_file(file: InputFile, new: NewBatch, *, as_json: bool) -> N
     Raises:
         CostLimitError: it could cost more than its `max_cost`.
     """
-    filling = Filling(room(provider_facts(new.provider)), entry_count=0, request_bytes=0)
+    filling = Filling(room(provider_facts(new.provider)), entry_count=0, request_bytes=0, input_count=0)
 
     async def requests() -> AsyncIterator[tuple[str | None, str]]:
         async for entry in file.entries(new):

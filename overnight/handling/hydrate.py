@@ -1,7 +1,5 @@
 """Hydrate: responses into outputs, with the user's Tasks, from where a dead attempt stopped."""
 
-import asyncio
-
 from temporalio import activity
 
 from overnight.batches import Batch, Outcome
@@ -9,10 +7,8 @@ from overnight.contracts import BatchRef, HydrateReport
 from overnight.handling.failures import step
 from overnight.handling.heartbeats import heartbeating
 from overnight.handling.services import Services
-from overnight.hydrating import verdict_of
+from overnight.hydrating import verdicts_of
 from overnight.providers import provider_facts
-from overnight.providers.base import ProviderFacts
-from overnight.storage.outputs import StoredEntry, Verdict
 
 
 class HydrateActivities:
@@ -36,10 +32,6 @@ class HydrateActivities:
         progress = {"position": position, "of": batch.entry_count}
         async with heartbeating(progress.copy):
             async for page in self._store.outputs.pages(batch.id, after=position, outcomes=[Outcome.SUCCEEDED]):
-                verdicts = [await self._verdict(entry, facts, batch) for entry in page if entry.task is not None]
+                verdicts = await verdicts_of(page, facts, batch.endpoint, batch.id)
                 await self._store.outputs.write(batch.id, verdicts, before=position, after=page[-1].position)
                 position = progress["position"] = page[-1].position
-
-    async def _verdict(self, entry: StoredEntry, facts: ProviderFacts, batch: Batch) -> Verdict:
-        await asyncio.sleep(0)  # a Task's `read` may be slow, and heartbeats and other batches must get their turn
-        return verdict_of(entry, facts, batch.endpoint)

@@ -48,6 +48,15 @@ def open_provider(name: str, settings: Settings) -> Provider:
     return _known(name).open(settings)
 
 
+def supports_batch(provider: str, model: str) -> bool:
+    """Whether a provider takes batches for a model, as far as the model's name tells.
+
+    Raises:
+        UnknownProviderError: no adapter of this name.
+    """
+    return provider_facts(provider).supports_batch(model)
+
+
 def _known(name: str) -> _Known:
     if name not in _PROVIDERS:
         raise UnknownProviderError("provider", name, f"There are {' and '.join(sorted(_PROVIDERS))}.")

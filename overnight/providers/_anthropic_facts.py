@@ -9,8 +9,8 @@ from pydantic_core import from_json
 
 from overnight.batches import Outcome, Usage
 from overnight.errors import RequestError, ResponseError
+from overnight.providers._anthropic_requests import messages_request
 from overnight.providers._requests import check_body, check_prompt
-from overnight.providers._schema import anthropic_schema
 from overnight.providers._values import (
     UnreadableLineError,
     as_list,
@@ -28,16 +28,13 @@ from overnight.providers.base import (
     Limits,
     MalformedLineError,
     Prompt,
+    RawToolCall,
     RequestWeight,
     Response,
     ResultLine,
-    ToolCall,
 )
 
 MESSAGES = "/v1/messages"
-DEFAULT_MAX_TOKENS = 4096
-"""Anthropic wants a number; this one every model takes."""
-
 TOKEN_LENGTH = 8
 CUSTOM_ID = re.compile(r"[A-Za-z0-9_-]{1,55}")
 """64 characters on the wire, less the token and its hyphen."""
@@ -68,7 +65,8 @@ WEIGHING = Weighing(
     references={"container": "files", "mcp_servers": "tools of the provider"},
     cache_is_asked_for=True,
 )
-TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded"})
+TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn"})
+"""`pause_turn` is where the provider's own tools took too long: the rest would have to be asked for in another turn."""
 
 HEAD, TAIL = b'{"requests":[', b"]}"
 BEFORE, BETWEEN, AFTER = '{"custom_id":"', '","params":', "}"
@@ -115,22 +113,7 @@ class AnthropicFacts:
 
     def render(self, prompt: Prompt, *, model: str, endpoint: str) -> dict[str, Any]:  # noqa: ARG002 - there is one
         check_prompt(prompt, max_temperature=1)
-        for index, message in enumerate(prompt.messages):
-            if not message.content.strip():
-                raise RequestError(f"messages[{index}].content: Anthropic refuses a text that is empty or blank.")
-        turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
-        body: dict[str, Any] = {
-            "model": model,
-            "max_tokens": prompt.max_tokens or DEFAULT_MAX_TOKENS,
-            "messages": turns,
-        }
-        if prompt.system:
-            body["system"] = prompt.system
-        if prompt.temperature is not None:
-            body["temperature"] = prompt.temperature
-        if config := _output_config(prompt):
-            body["output_config"] = config
-        return body
+        return {"model": model} | messages_request(prompt)
 
     def check(self, request: Mapping[str, Any], *, model: str, endpoint: str) -> None:  # noqa: ARG002 - there is one
         check_body(request, model=model, required=("messages", "max_tokens"), refused=REFUSED)
@@ -143,6 +126,9 @@ class AnthropicFacts:
 
     def wire_id(self, custom_id: str, token: str) -> str:
         return wire_id(custom_id, token)
+
+    def inputs(self, request: Mapping[str, Any], *, endpoint: str) -> int:  # noqa: ARG002 - there are no embeddings
+        return 1
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         try:
@@ -162,15 +148,6 @@ class AnthropicFacts:
         if not isinstance(as_object(message).get("content"), list):
             raise ResponseError("no_content", "The message has no list of content blocks.")
         return _read_message(as_object(message))
-
-
-def _output_config(prompt: Prompt) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    if prompt.output_schema is not None:
-        config["format"] = {"type": "json_schema", "schema": anthropic_schema(prompt.output_schema)}
-    if prompt.reasoning_effort is not None:
-        config["effort"] = prompt.reasoning_effort
-    return config
 
 
 def _result(custom_id: str, result: Mapping[str, Any]) -> ResultLine:
@@ -231,7 +208,7 @@ def _read_message(message: Mapping[str, Any]) -> Response:
         truncated=stop in TRUNCATED,
         finish_reason=stop or None,
         tool_calls=[
-            ToolCall(id=as_text(block.get("id")), name=as_text(block.get("name")), arguments=block.get("input"))
+            RawToolCall(id=as_text(block.get("id")), name=as_text(block.get("name")), arguments=block.get("input"))
             for block in blocks
             if block.get("type") == "tool_use"
         ],

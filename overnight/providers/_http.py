@@ -4,16 +4,20 @@ What a caller may do next is the only question, and reads and creates answer it 
 can be repeated, a create whose answer was lost may have been accepted and paid. Nothing in here tries twice, follows a
 redirect (it would carry the key elsewhere), or writes a key, a prompt or a whole body into a text.
 
-==========================================  =================  ====================================================
-what happened                               a read, an upload  a create
-==========================================  =================  ====================================================
-no connection, nothing sent                 transient          transient
-no answer, or one that cannot be read       transient          ambiguous
-408, 409 and every 5xx                      transient          ambiguous
-425, 429                                    transient          transient: these are refusals
-429 with a code that waiting does not mend  permanent          permanent
-all others                                  permanent          permanent
-==========================================  =================  ====================================================
+==========================================  =================  ==============================  =================
+what happened                               a read, an upload  a create                        an answer
+==========================================  =================  ==============================  =================
+no connection, nothing sent                 transient          transient                       transient
+no answer, or one that cannot be read       transient          ambiguous                       ambiguous
+502 and 504                                 transient          ambiguous                       ambiguous
+408, 409 and every other 5xx                transient          ambiguous                       transient
+425, 429                                    transient          transient: these are refusals   transient
+429 with a code that waiting does not mend  permanent          permanent                       permanent
+all others                                  permanent          permanent                       permanent
+==========================================  =================  ==============================  =================
+
+An answer is one entry, asked for at once and paid for when it comes: what the provider calls an error is not paid for,
+and what a gateway says that lost the provider may hide an answer that is.
 
 Uploads stand with the reads: a file that was uploaded twice costs nothing. 503 and 529 mean a refusal when the
 provider says them, but proxies answer 503 as well when they lose a connection over which the request had gone; to look
@@ -28,8 +32,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, assert_never
 
 import httpx
 
@@ -51,11 +56,16 @@ WRITE_TIMEOUT = 60.0
 """One chunk into a socket; a provider that stops reading for a minute has hung."""
 CREATE_READ_TIMEOUT = 300.0
 """A create or upload of 256 MB is checked before it is answered, and giving up early is what makes it ambiguous."""
+ANSWER_READ_TIMEOUT = 600.0
+"""A model may think for minutes before the first byte; both vendors' own clients wait this long."""
 POOL_TIMEOUT = 60.0
 """Waiting for one of our own connections, while downloads hold them."""
 
 TIMEOUTS = httpx.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT, write=WRITE_TIMEOUT, pool=POOL_TIMEOUT)
 SEND_TIMEOUTS = httpx.Timeout(connect=CONNECT_TIMEOUT, read=CREATE_READ_TIMEOUT, write=WRITE_TIMEOUT, pool=POOL_TIMEOUT)
+ANSWER_TIMEOUTS = httpx.Timeout(
+    connect=CONNECT_TIMEOUT, read=ANSWER_READ_TIMEOUT, write=WRITE_TIMEOUT, pool=POOL_TIMEOUT
+)
 
 MAX_MESSAGE = 500
 MAX_BODY_QUOTE = 120
@@ -65,6 +75,7 @@ DOWNLOAD_CHUNK = 256 * 1024
 
 REFUSED_FOR_NOW = frozenset({425, 429})
 FATE_UNKNOWN = frozenset({408, 409})
+ORIGIN_LOST = frozenset({502, 504})
 NOTHING_WAS_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol)
 WIRE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)
@@ -107,21 +118,29 @@ class Dialect:
     final_codes: frozenset[str]
 
 
+class Repeat(Enum):
+    """What a call may cost when it is made twice: which column of the table above it is in."""
+
+    HARMLESS = "a read, an upload"
+    PAID_BATCH = "a create"
+    PAID_ANSWER = "an answer"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Call:
     operation: str
     method: str
     path: str
-    creates: bool = False
+    repeat: Repeat = Repeat.HARMLESS
     params: Mapping[str, Any] | None = None
     body: Body | None = None
 
 
-def json_body(value: Mapping[str, Any], *, before: AsyncIterator[object] | None = None) -> Body:
-    """A small body that is in memory anyway. `before` is run through when the connection is there and the body is
+def whole(text: str, *, before: AsyncIterator[object] | None = None) -> Body:
+    """A JSON body that is in memory anyway. `before` is run through when the connection is there and the body is
     about to leave; an error that it raises keeps the body from leaving.
     """
-    raw = json.dumps(value, separators=(",", ":")).encode()
+    raw = text.encode()
 
     async def once() -> AsyncIterator[bytes]:
         if before is not None:
@@ -132,20 +151,33 @@ def json_body(value: Mapping[str, Any], *, before: AsyncIterator[object] | None 
     return Body(chunks=once(), length=len(raw), content_type="application/json")
 
 
-def error_class(status: int, *, creates: bool) -> type[ProviderError]:
+def json_body(value: Mapping[str, Any], *, before: AsyncIterator[object] | None = None) -> Body:
+    """A value as a body; see `whole`."""
+    return whole(json.dumps(value, separators=(",", ":")), before=before)
+
+
+def error_class(status: int, repeat: Repeat) -> type[ProviderError]:
     """The table above, for statuses."""
     if status in REFUSED_FOR_NOW:
         return TransientProviderError
-    if status in FATE_UNKNOWN or status >= 500:
-        return AmbiguousProviderError if creates else TransientProviderError
-    return PermanentProviderError
+    if status not in FATE_UNKNOWN and status < 500:
+        return PermanentProviderError
+    match repeat:
+        case Repeat.HARMLESS:
+            return TransientProviderError
+        case Repeat.PAID_BATCH:
+            return AmbiguousProviderError
+        case Repeat.PAID_ANSWER:
+            return AmbiguousProviderError if status in ORIGIN_LOST else TransientProviderError
+        case _:
+            assert_never(repeat)
 
 
-def silence_class(error: Exception, *, creates: bool) -> type[ProviderError]:
+def silence_class(error: Exception, repeat: Repeat) -> type[ProviderError]:
     """The table above, for calls without an answer."""
     if isinstance(error, BAD_ADDRESS):
         return PermanentProviderError
-    if creates and not isinstance(error, NOTHING_WAS_SENT):
+    if repeat is not Repeat.HARMLESS and not isinstance(error, NOTHING_WAS_SENT):
         return AmbiguousProviderError
     return TransientProviderError
 
@@ -229,7 +261,17 @@ class Api:
         Raises:
             AmbiguousProviderError: it may have been accepted.
         """
-        return await self._answer(_Call(operation=operation, method="POST", path=path, body=body, creates=True), needs)
+        call = _Call(operation=operation, method="POST", path=path, body=body, repeat=Repeat.PAID_BATCH)
+        return await self._answer(call, needs)
+
+    async def answer(self, operation: str, path: str, *, body: Body, needs: Mapping[str, type]) -> dict[str, Any]:
+        """Have one request answered at once; it is paid for when an answer comes.
+
+        Raises:
+            AmbiguousProviderError: it was sent and no answer came.
+        """
+        call = _Call(operation=operation, method="POST", path=path, body=body, repeat=Repeat.PAID_ANSWER)
+        return await self._answer(call, needs)
 
     async def lines(self, operation: str, path: str, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
         """Stream the lines of a result file behind a position.
@@ -264,12 +306,12 @@ class Api:
                 yield response.aiter_bytes(DOWNLOAD_CHUNK)
                 self._check_whole(operation, response)
         except WIRE_ERRORS as error:
-            raise self._no_answer(operation, error, creates=False) from None
+            raise self._no_answer(operation, error, Repeat.HARMLESS) from None
 
     async def _check_download(self, operation: str, response: httpx.Response) -> None:
         if not response.is_success:
             await response.aread()
-            raise self._refusal(operation, response, creates=False)
+            raise self._refusal(operation, response, Repeat.HARMLESS)
         if response.headers.get("content-type", "").startswith("text/html"):
             raise self._error(TransientProviderError, operation, "HTML instead of result lines", response=response)
 
@@ -300,9 +342,9 @@ class Api:
         try:
             response = await self._client.send(self._request(call))
         except WIRE_ERRORS as error:
-            raise self._no_answer(call.operation, error, creates=call.creates) from None
+            raise self._no_answer(call.operation, error, call.repeat) from None
         if not response.is_success:
-            raise self._refusal(call.operation, response, creates=call.creates)
+            raise self._refusal(call.operation, response, call.repeat)
         return self._understood(call, response, needs)
 
     def _request(self, call: _Call) -> httpx.Request:
@@ -311,7 +353,8 @@ class Api:
             return self._client.build_request(call.method, url, params=call.params)
         headers = {"content-type": body.content_type, "content-length": str(body.length)}
         content = self._exactly(call.operation, body)
-        return self._client.build_request(call.method, url, content=content, headers=headers, timeout=SEND_TIMEOUTS)
+        timeouts = ANSWER_TIMEOUTS if call.repeat is Repeat.PAID_ANSWER else SEND_TIMEOUTS
+        return self._client.build_request(call.method, url, content=content, headers=headers, timeout=timeouts)
 
     async def _exactly(self, operation: str, body: Body) -> AsyncIterator[bytes]:
         """The body, one chunk late: the last one leaves only when the length is right, so a body that is too long or
@@ -337,14 +380,14 @@ class Api:
         value = _json(response)
         if isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in needs.items()):
             return value
-        kind = AmbiguousProviderError if call.creates else TransientProviderError
+        kind = TransientProviderError if call.repeat is Repeat.HARMLESS else AmbiguousProviderError
         what = response.headers.get("content-type", "no content type")
         raise self._error(kind, call.operation, f"the answer ({what}) is not what the API returns", response=response)
 
-    def _refusal(self, operation: str, response: httpx.Response, *, creates: bool) -> ProviderError:
+    def _refusal(self, operation: str, response: httpx.Response, repeat: Repeat) -> ProviderError:
         value = _json(response)
         fault = self._dialect.read_fault(value)
-        kind = error_class(response.status_code, creates=creates)
+        kind = error_class(response.status_code, repeat)
         if response.status_code == 429 and fault.code in self._dialect.final_codes:
             kind = PermanentProviderError
         message = fault.message or (_quote(response) if value is None else "no message")
@@ -352,8 +395,8 @@ class Api:
             message = "a redirect, which is not followed because it would carry the key along; check the base URL"
         return self._error(kind, operation, message, response=response, code=fault.code)
 
-    def _no_answer(self, operation: str, error: Exception, *, creates: bool) -> ProviderError:
-        kind = silence_class(error, creates=creates)
+    def _no_answer(self, operation: str, error: Exception, repeat: Repeat) -> ProviderError:
+        kind = silence_class(error, repeat)
         return self._error(kind, operation, f"{type(error).__name__} {error}"[:MAX_MESSAGE].strip())
 
     def _error(

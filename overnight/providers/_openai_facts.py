@@ -11,8 +11,8 @@ from pydantic_core import from_json
 
 from overnight.batches import BatchStatus, Outcome, Usage
 from overnight.errors import RequestError, ResponseError
+from overnight.providers._openai_requests import chat_request, embeddings_request, responses_request
 from overnight.providers._requests import check_body, check_prompt
-from overnight.providers._schema import openai_schema
 from overnight.providers._values import (
     UnreadableLineError,
     as_list,
@@ -28,12 +28,11 @@ from overnight.providers.base import (
     EntryLine,
     Limits,
     MalformedLineError,
-    Message,
     Prompt,
+    RawToolCall,
     RequestWeight,
     Response,
     ResultLine,
-    ToolCall,
 )
 
 logger = logging.getLogger(__name__)
@@ -61,6 +60,8 @@ REFUSED_EVERYWHERE: Mapping[str, str] = {
     "stream": "a batch cannot stream; leave it out",
     "background": "a batch runs in the background by itself; leave it out",
 }
+MAX_INPUTS = 2_048
+"""Of one embeddings request (API reference, 2026)."""
 REQUIRED: Mapping[str, Sequence[str]] = {RESPONSES: (), CHAT: ("messages",), EMBEDDINGS: ("input",)}
 
 REFERENCES: Mapping[str, str] = {
@@ -85,7 +86,6 @@ WEIGHINGS: Mapping[str, Weighing] = {
 }
 
 CUSTOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def status_of(word: str) -> BatchStatus:
@@ -111,7 +111,7 @@ class OpenAIFacts:
     """OpenAI's side of `ProviderFacts`."""
 
     name = "openai"
-    limits = Limits(max_entries=50_000, max_bytes=200_000_000, custom_id_pattern=CUSTOM_ID.pattern)
+    limits = Limits(max_entries=50_000, max_bytes=200_000_000, custom_id_pattern=CUSTOM_ID.pattern, max_inputs=50_000)
     endpoints: Sequence[str] = (RESPONSES, CHAT, EMBEDDINGS)
     uploads_first = True
     # Too many enqueued tokens: the batch is taken, and then fails while it is validated (providers' pages, 2026).
@@ -125,18 +125,21 @@ class OpenAIFacts:
 
     def render(self, prompt: Prompt, *, model: str, endpoint: str) -> dict[str, Any]:
         check_prompt(prompt, max_temperature=2)
-        if endpoint == EMBEDDINGS:
-            return {"model": model} | _embeddings_request(prompt)
-        body = _chat_request(prompt) if endpoint == CHAT else _responses_request(prompt)
-        if prompt.temperature is not None:
-            body["temperature"] = prompt.temperature
-        return {"model": model} | body
+        make = {CHAT: chat_request, RESPONSES: responses_request, EMBEDDINGS: embeddings_request}[endpoint]
+        return {"model": model} | make(prompt)
 
     def check(self, request: Mapping[str, Any], *, model: str, endpoint: str) -> None:
         check_body(request, model=model, required=REQUIRED[endpoint], refused=REFUSED_EVERYWHERE)
         # A stored prompt or an earlier response can take the place of the input.
         if endpoint == RESPONSES and not any(request.get(key) for key in ("input", "prompt", "previous_response_id")):
             raise RequestError("input: the endpoint needs it, and the request has none.")
+        if (number := self.inputs(request, endpoint=endpoint)) > MAX_INPUTS:
+            raise RequestError(f"input: OpenAI embeds at most {MAX_INPUTS:,} in one request, and there are {number:,}.")
+
+    def inputs(self, request: Mapping[str, Any], *, endpoint: str) -> int:
+        """A list of tokens is one input, a list of texts or of lists of tokens is several."""
+        given = request.get("input") if endpoint == EMBEDDINGS else None
+        return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
 
     def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:
         return WEIGHINGS[endpoint].weigh(request)
@@ -163,52 +166,6 @@ class OpenAIFacts:
         if endpoint == EMBEDDINGS:
             return _read_embedding(body)
         return _read_chat(body) if endpoint == CHAT else _read_responses(body)
-
-
-def _embeddings_request(prompt: Prompt) -> dict[str, Any]:
-    if len(prompt.messages) != 1 or prompt.system is not None:
-        raise RequestError("messages: an embedding is made of one text; give exactly one message and no system text.")
-    if not prompt.messages[0].content:
-        raise RequestError("messages[0].content: an embedding needs a text that is not empty.")
-    for field in ("output_schema", "max_tokens", "temperature", "reasoning_effort"):
-        if getattr(prompt, field) is not None:
-            raise RequestError(f"{field}: embeddings know no such thing.")
-    return {"input": prompt.messages[0].content}
-
-
-def _chat_request(prompt: Prompt) -> dict[str, Any]:
-    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    body: dict[str, Any] = {"messages": system + _turns(prompt.messages)}
-    if prompt.max_tokens is not None:
-        body["max_completion_tokens"] = prompt.max_tokens
-    if prompt.reasoning_effort is not None:
-        body["reasoning_effort"] = prompt.reasoning_effort
-    if prompt.output_schema is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": _schema_format(prompt)}
-    return body
-
-
-def _responses_request(prompt: Prompt) -> dict[str, Any]:
-    body: dict[str, Any] = {"input": _turns(prompt.messages)}
-    if prompt.system:
-        body["instructions"] = prompt.system
-    if prompt.max_tokens is not None:
-        body["max_output_tokens"] = prompt.max_tokens
-    if prompt.reasoning_effort is not None:
-        body["reasoning"] = {"effort": prompt.reasoning_effort}
-    if prompt.output_schema is not None:
-        body["text"] = {"format": {"type": "json_schema"} | _schema_format(prompt)}
-    return body
-
-
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _schema_format(prompt: Prompt) -> dict[str, Any]:
-    assert prompt.output_schema is not None
-    name = NOT_IN_A_NAME.sub("_", prompt.output_name or "output")[:64]
-    return {"name": name, "strict": True, "schema": openai_schema(prompt.output_schema)}
 
 
 def _custom_id(value: Mapping[str, Any]) -> str:
@@ -336,14 +293,14 @@ def _read_responses(body: Mapping[str, Any]) -> Response:
     )
 
 
-def _tool_call(call_id: Any, function: Mapping[str, Any]) -> ToolCall:
+def _tool_call(call_id: Any, function: Mapping[str, Any]) -> RawToolCall:
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         try:
             arguments = from_json(arguments, allow_inf_nan=False)
         except ValueError:
             logger.debug("A tool call's arguments are no JSON; they stay text.")
-    return ToolCall(id=as_text(call_id), name=as_text(function.get("name")), arguments=arguments)
+    return RawToolCall(id=as_text(call_id), name=as_text(function.get("name")), arguments=arguments)
 
 
 def _read_embedding(body: Mapping[str, Any]) -> Response:

@@ -1,10 +1,13 @@
 """What every provider asks of a request, checked before anything is written: the error names the field at fault."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
+from overnight.content import File, Image, Message, Part
 from overnight.errors import RequestError
 from overnight.providers.base import Prompt
+
+T = TypeVar("T")
 
 
 def check_prompt(prompt: Prompt, *, max_temperature: float) -> None:
@@ -15,13 +18,89 @@ def check_prompt(prompt: Prompt, *, max_temperature: float) -> None:
     """
     if not prompt.messages:
         raise RequestError("messages: a prompt needs at least one message.")
-    texts = {f"messages[{index}].content": message.content for index, message in enumerate(prompt.messages)}
-    for field, text in (texts | {"system": prompt.system or ""}).items():
-        _check_text(field, text)
+    for index, message in enumerate(prompt.messages):
+        _check_message(f"messages[{index}].content", message)
+    _check_text("system", prompt.system or "")
     if prompt.max_tokens is not None and prompt.max_tokens < 1:
         raise RequestError(f"max_tokens: {prompt.max_tokens} leaves no room for an answer; it must be at least 1.")
-    if prompt.temperature is not None and not 0 <= prompt.temperature <= max_temperature:
-        raise RequestError(f"temperature: {prompt.temperature} is not between 0 and {max_temperature:g}.")
+    _check_between("temperature", prompt.temperature, max_temperature)
+    _check_between("top_p", prompt.top_p, 1)
+    if any(not text.strip() for text in prompt.stop or ()):
+        raise RequestError("stop: a text to stop at must not be blank.")
+    check_tools(prompt)
+
+
+def check_tools(prompt: Prompt) -> None:
+    """Refuse a choice among tools that are not there.
+
+    Raises:
+        RequestError: with the field at fault.
+    """
+    names = [tool.name for tool in prompt.tools]
+    if prompt.tool_choice in ("auto", "none") or prompt.tool_choice in names:
+        return
+    if prompt.tool_choice != "required" or not (names or prompt.provider_tools):
+        choices = ", ".join(["auto", "none", *(["required"] if names else []), *names])
+        raise RequestError(f"tool_choice: {prompt.tool_choice!r} is none of: {choices}.")
+
+
+def _check_message(field: str, message: Message) -> None:
+    if isinstance(message.content, str):
+        _check_text(field, message.content)
+        return
+    if not message.content:
+        raise RequestError(f"{field}: the message is empty.")
+    for index, part in enumerate(message.content):
+        if isinstance(part, str):
+            _check_text(f"{field}[{index}]", part)
+        elif message.role != "user":
+            raise RequestError(f"{field}[{index}]: images and files belong into the user's messages.")
+        elif isinstance(part, File):
+            _check_text(f"{field}[{index}].name", part.name or "")
+
+
+def _check_between(field: str, value: float | None, most: float) -> None:
+    if value is not None and not 0 <= value <= most:
+        raise RequestError(f"{field}: {value} is not between 0 and {most:g}.")
+
+
+def attachments(prompt: Prompt) -> Iterator[tuple[str, Image | File]]:
+    """The images and files of a prompt, with what errors call them."""
+    for number, message in enumerate(prompt.messages):
+        if not isinstance(message.content, str):
+            for index, part in enumerate(message.content):
+                if not isinstance(part, str):
+                    yield f"messages[{number}].content[{index}]", part
+
+
+def base64_size(data: bytes | None) -> int:
+    """Bytes of base64 text."""
+    return -(-len(data or b"") // 3) * 4
+
+
+def joined(content: str | Sequence[Part]) -> str:
+    """The text of a message without attachments."""
+    return content if isinstance(content, str) else "".join(part for part in content if isinstance(part, str))
+
+
+class Renderings(Generic[T]):
+    """What was made of values that do not change, found by who they are and not by what they say.
+
+    A batch asks the same question thousands of times: its schemas are translated once.
+    """
+
+    def __init__(self, size: int = 256) -> None:
+        self._size = size
+        self._made: dict[tuple[int, ...], tuple[tuple[object, ...], T]] = {}
+
+    def get(self, make: Callable[[], T], *of: object) -> T:
+        """The rendering of these values. They are held for as long as it is, so that no other value gets their id."""
+        key = tuple(map(id, of))
+        if key not in self._made:
+            if len(self._made) >= self._size:
+                self._made.clear()
+            self._made[key] = of, make()
+        return self._made[key][1]
 
 
 def _check_text(field: str, text: str) -> None:

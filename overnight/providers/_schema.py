@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from overnight.errors import RequestError
+from overnight.providers._schema_limits import SizeLimits, check_sizes
 
 Schema = dict[str, Any]
 
@@ -27,6 +28,7 @@ SHAPE_REFUSED = frozenset(
         "dependentSchemas",
         "unevaluatedItems",
         "unevaluatedProperties",
+        "patternProperties",
         "$dynamicRef",
         "$recursiveRef",
     }
@@ -64,7 +66,7 @@ class Dialect:
         all_required: whether an optional property has to be made a required one.
         recursive: whether a definition may contain itself.
         object_root: whether the whole answer must be an object.
-        max_depth: levels of objects.
+        limits: how large it may be.
         max_min_items: the highest `minItems`.
     """
 
@@ -74,7 +76,7 @@ class Dialect:
     all_required: bool
     recursive: bool
     object_root: bool
-    max_depth: int | None
+    limits: SizeLimits
     max_min_items: int | None
 
 
@@ -87,7 +89,14 @@ OPENAI = Dialect(
     all_required=True,
     recursive=True,
     object_root=True,
-    max_depth=10,
+    limits=SizeLimits(
+        depth=10,
+        properties=5_000,
+        enum_values=1_000,
+        name_characters=120_000,
+        long_enum=250,
+        long_enum_characters=15_000,
+    ),
     max_min_items=None,
 )
 ANTHROPIC = Dialect(
@@ -97,47 +106,58 @@ ANTHROPIC = Dialect(
     all_required=False,
     recursive=False,
     object_root=False,
-    max_depth=None,
+    limits=SizeLimits(optional=24, unions=16),
     max_min_items=1,
 )
 
 
-def openai_schema(schema: Mapping[str, Any]) -> Schema:
+OUTPUT = "output_schema"
+
+
+def openai_schema(schema: Mapping[str, Any], where: str = OUTPUT) -> Schema:
     """A schema for `strict: true`: objects closed, every property required, a default only in the description.
 
-    Raises:
-        RequestError: with the place in the schema that cannot be said.
-    """
-    return _translated(schema, OPENAI)
-
-
-def anthropic_schema(schema: Mapping[str, Any]) -> Schema:
-    """A schema for `output_config.format`: objects closed, no recursion, bounds only in the description.
+    Args:
+        schema: as pydantic writes it.
+        where: what errors call it.
 
     Raises:
         RequestError: with the place in the schema that cannot be said.
     """
-    return _translated(schema, ANTHROPIC)
+    return _translated(schema, OPENAI, where)
 
 
-def _translated(schema: Mapping[str, Any], dialect: Dialect) -> Schema:
+def anthropic_schema(schema: Mapping[str, Any], where: str = OUTPUT) -> Schema:
+    """A schema for `output_config.format` and strict tools: objects closed, no recursion, bounds only in the
+    description.
+
+    Args:
+        schema: as pydantic writes it.
+        where: what errors call it.
+
+    Raises:
+        RequestError: with the place in the schema that cannot be said.
+    """
+    return _translated(schema, ANTHROPIC, where)
+
+
+def _translated(schema: Mapping[str, Any], dialect: Dialect, where: str) -> Schema:
     definitions = {**_object(schema.get("definitions")), **_object(schema.get("$defs"))}
-    translation = _Translation(dialect, definitions)
+    translation = _Translation(dialect, definitions, where)
     written = translation.write(translation.resolved_root(schema), ROOT)
     if dialect.object_root and written.get("type") != "object":
-        raise RequestError(f"output_schema: {ROOT}: {dialect.provider} takes an object only; wrap it in a model.")
+        raise RequestError(f"{where}: {ROOT}: {dialect.provider} takes an object only; wrap it in a model.")
     if translation.written:
         written["$defs"] = translation.written
-    if dialect.max_depth is not None and _depth(written, translation.written, ()) > dialect.max_depth:
-        raise RequestError(f"output_schema: {ROOT}: objects nest deeper than {dialect.max_depth} levels.")
+    check_sizes(written, dialect.limits, dialect.provider, f"{where}: {ROOT}")
     return written
 
 
 class _Translation:
     """One schema on its way; definitions are written when something refers to them."""
 
-    def __init__(self, dialect: Dialect, definitions: Schema) -> None:
-        self._dialect = dialect
+    def __init__(self, dialect: Dialect, definitions: Schema, where: str) -> None:
+        self._dialect, self._where = dialect, where
         self._definitions = definitions
         self._open: list[str] = []
         self.written: Schema = {}
@@ -264,7 +284,7 @@ class _Translation:
         return keyword != "minItems" or limit is None or value <= limit
 
     def _refusal(self, path: str, what: str) -> RequestError:
-        return RequestError(f"output_schema: {path}: {self._dialect.provider} cannot be asked for {what}.")
+        return RequestError(f"{self._where}: {path}: {self._dialect.provider} cannot be asked for {what}.")
 
 
 def _object(value: Any) -> Schema:
@@ -284,14 +304,3 @@ def _description(said: Any, told: Schema) -> str:
     """The author's words, then the bounds that lost their keyword."""
     bounds = ", ".join(f"{keyword}: {json.dumps(value, ensure_ascii=False)}" for keyword, value in told.items())
     return "\n\n".join(part for part in (str(said or ""), f"({bounds})" if bounds else "") if part)
-
-
-def _depth(schema: Any, definitions: Schema, inside: tuple[str, ...]) -> int:
-    """Levels of objects, through references; a recursive one counts once."""
-    if not isinstance(schema, dict):
-        return 0
-    if "$ref" in schema:
-        name = schema["$ref"].removeprefix("#/$defs/")
-        return 0 if name in inside else _depth(definitions[name], definitions, (*inside, name))
-    members = [*schema.get("properties", {}).values(), *schema.get("anyOf", []), schema.get("items")]
-    return ("properties" in schema) + max((_depth(member, definitions, inside) for member in members), default=0)

@@ -1,5 +1,6 @@
 """Anthropic: Message Batches. One call carries all entries, and nothing on the batch can say whose it is."""
 
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -12,7 +13,7 @@ from uuid import UUID
 import httpx
 
 from overnight.batches import BatchStatus, Progress
-from overnight.errors import MissingKeyError, PermanentProviderError, ProviderError
+from overnight.errors import MissingKeyError, PermanentProviderError
 from overnight.providers._anthropic_facts import (
     AFTER,
     BEFORE,
@@ -24,9 +25,11 @@ from overnight.providers._anthropic_facts import (
     own_id,
     wire_id,
 )
-from overnight.providers._http import Api, Body, Dialect, Fault
+from overnight.providers._canceling import cancel_or_look
+from overnight.providers._http import Api, Body, Dialect, Fault, whole
 from overnight.providers._values import UnreadableLineError, as_object, as_text, clean, clean_code, count, read_line
 from overnight.providers.base import (
+    EntryLine,
     EntryLines,
     LineBlock,
     MalformedLineError,
@@ -56,8 +59,6 @@ LINES_OF_PROOF = 50
 GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
-
-OVER_OR_BEING_CANCELED = frozenset({400, 409, 422})
 
 
 def read_fault(body: Any) -> Fault:
@@ -169,20 +170,18 @@ class Anthropic(AnthropicFacts):
         return _report(await self._api.read("fetch batch", "GET", _path(provider_batch_id), needs=BATCH))
 
     async def cancel(self, provider_batch_id: str) -> ProviderReport:
-        path = _path(provider_batch_id) + "/cancel"
-        try:
-            return _report(await self._api.read("cancel batch", "POST", path, needs=BATCH))
-        except ProviderError as error:
-            if error.status not in OVER_OR_BEING_CANCELED:
-                raise
-            return await self._present_state(provider_batch_id, error)
+        return await cancel_or_look(
+            self._cancel(provider_batch_id), lambda: self.fetch(provider_batch_id), being_canceled="canceling"
+        )
 
-    async def _present_state(self, provider_batch_id: str, refusal: ProviderError) -> ProviderReport:
-        """What came before the cancel: what is over, or is being canceled already, cannot be canceled."""
-        report = await self.fetch(provider_batch_id)
-        if report.status.is_terminal or report.status_word == "canceling":
-            return report
-        raise refusal
+    async def _cancel(self, provider_batch_id: str) -> ProviderReport:
+        path = _path(provider_batch_id) + "/cancel"
+        return _report(await self._api.read("cancel batch", "POST", path, needs=BATCH))
+
+    async def answer(self, line: EntryLine, *, endpoint: str, token: str) -> bytes:
+        message = await self._api.answer("answer", endpoint, body=whole(line.request), needs={"content": list})
+        result = {"type": "succeeded", "message": message}
+        return json.dumps({"custom_id": wire_id(line.custom_id, token), "result": result}).encode()
 
     async def results(self, report: ProviderReport, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
         """By the path that we know. `results_url` may point to another host, behind a gateway or out of malice, and

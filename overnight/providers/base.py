@@ -9,10 +9,12 @@ error (`overnight.providers._http`), and who tries again is Temporal.
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from overnight.batches import BatchStatus, Outcome, Progress, Usage
+from overnight.content import Message
+from overnight.provider_tools import ProviderTool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,33 +26,46 @@ class Limits:
         max_bytes: bytes of the input as it is sent, framing included.
         custom_id_pattern: a regular expression that a custom id must match as a whole. Where the adapter adds a
             submission token on the wire, the pattern leaves room for it.
+        max_inputs: inputs in one batch, where a request can hold several.
     """
 
     max_entries: int
     max_bytes: int
     custom_id_pattern: str
+    max_inputs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
-    """One turn of a conversation."""
+class ToolSpec:
+    """What a model is told of a tool: the JSON Schema is that of its arguments, as an object."""
 
-    role: Literal["user", "assistant"]
-    content: str
+    name: str
+    description: str | None
+    schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """What a Task wants to be asked, in no provider's form."""
+    """What a Task wants to be asked, in no provider's form.
+
+    Attributes:
+        output_schema: JSON Schema of the structured output; None for plain text. What a provider makes of it is kept
+            for as long as it is the same object, so it must not be changed.
+        tool_choice: "auto", "required", "none", or the name of the tool that must be called.
+    """
 
     messages: Sequence[Message]
     system: str | None = None
     output_schema: Mapping[str, Any] | None = None
-    """JSON Schema of the structured output; None for plain text."""
     output_name: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    stop: Sequence[str] | None = None
     reasoning_effort: str | None = None
+    tools: Sequence[ToolSpec] = ()
+    tool_choice: str = "auto"
+    provider_tools: Sequence[ProviderTool] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +174,7 @@ class ResultLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToolCall:
+class RawToolCall:
     """A call that the model wants made. `arguments` is the parsed JSON, or the text when it is not JSON."""
 
     id: str
@@ -183,7 +198,7 @@ class Response:
     refusal: str | None = None
     truncated: bool = False
     finish_reason: str | None = None
-    tool_calls: Sequence[ToolCall] = ()
+    tool_calls: Sequence[RawToolCall] = ()
     embedding: Sequence[float] | None = None
 
 
@@ -244,6 +259,10 @@ class ProviderFacts(Protocol):
 
     def wire_id(self, custom_id: str, token: str) -> str:
         """How an entry is called at the provider; `parse_line` takes the token off again."""
+        ...
+
+    def inputs(self, request: Mapping[str, Any], *, endpoint: str) -> int:
+        """How many inputs a request that was checked holds; one, but for lists of texts to embed."""
         ...
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:
@@ -316,6 +335,17 @@ class Provider(ProviderFacts, Protocol):
 
     async def cancel(self, provider_batch_id: str) -> ProviderReport:
         """Ask for the batch to be canceled; the provider takes its time. A batch that is over stays as it is."""
+        ...
+
+    async def answer(self, line: EntryLine, *, endpoint: str, token: str) -> bytes:
+        """Have one entry answered now, by the endpoint itself and at its full price; it is sent once.
+
+        Returns:
+            The result line that a batch would have given for it.
+
+        Raises:
+            AmbiguousProviderError: it was sent and no answer came; it may be paid for.
+        """
         ...
 
     def results(self, report: ProviderReport, position: ResultPosition) -> AsyncIterator[LineBlock]:

@@ -1,9 +1,11 @@
 """OpenAI: Files and Batches. The input is a file, the batch carries our tag in its metadata."""
 
+import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
 from uuid import UUID
@@ -11,11 +13,12 @@ from uuid import UUID
 import httpx
 
 from overnight.batches import BatchStatus, Progress
-from overnight.errors import MissingKeyError, ProviderError, TransientProviderError
-from overnight.providers._http import Api, Body, Dialect, Fault, json_body
-from overnight.providers._openai_facts import OpenAIFacts, frame, framed, status_of
+from overnight.errors import MissingKeyError, TransientProviderError
+from overnight.providers._canceling import cancel_or_look
+from overnight.providers._http import Api, Body, Dialect, Fault, json_body, whole
+from overnight.providers._openai_facts import CHAT, EMBEDDINGS, RESPONSES, OpenAIFacts, frame, framed, status_of
 from overnight.providers._values import as_list, as_object, as_text, clean, clean_code, count
-from overnight.providers.base import EntryLines, LineBlock, ProviderReport, ResultPosition, Submission
+from overnight.providers.base import EntryLine, EntryLines, LineBlock, ProviderReport, ResultPosition, Submission
 from overnight.settings import Settings
 
 CLOCK_SKEW = timedelta(minutes=10)
@@ -28,12 +31,17 @@ PAGE = 100
 FILES_PAGE = 1_000
 BATCH = {"id": str, "status": str}
 
+ANSWERS: Mapping[str, Mapping[str, type]] = {
+    RESPONSES: {"output": list},
+    CHAT: {"choices": list},
+    EMBEDDINGS: {"data": list},
+}
+"""Without which an answer is none."""
+
 ENDS = ("completed_at", "cancelled_at", "expired_at", "failed_at")
 
 FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """They come with a 429 and mean an account without money."""
-
-OVER_OR_BEING_CANCELED = frozenset({400, 409, 422})
 
 
 def read_fault(body: Any) -> Fault:
@@ -144,20 +152,19 @@ class OpenAI(OpenAIFacts):
         return _report(await self._api.read("fetch batch", "GET", _path(provider_batch_id), needs=BATCH))
 
     async def cancel(self, provider_batch_id: str) -> ProviderReport:
-        path = _path(provider_batch_id) + "/cancel"
-        try:
-            return _report(await self._api.read("cancel batch", "POST", path, needs=BATCH))
-        except ProviderError as error:
-            if error.status not in OVER_OR_BEING_CANCELED:
-                raise
-            return await self._present_state(provider_batch_id, error)
+        return await cancel_or_look(
+            self._cancel(provider_batch_id), lambda: self.fetch(provider_batch_id), being_canceled="cancelling"
+        )
 
-    async def _present_state(self, provider_batch_id: str, refusal: ProviderError) -> ProviderReport:
-        """What came before the cancel: OpenAI refuses to cancel what is over, or is being canceled already."""
-        report = await self.fetch(provider_batch_id)
-        if report.status.is_terminal or report.status_word == "cancelling":
-            return report
-        raise refusal
+    async def _cancel(self, provider_batch_id: str) -> ProviderReport:
+        path = _path(provider_batch_id) + "/cancel"
+        return _report(await self._api.read("cancel batch", "POST", path, needs=BATCH))
+
+    async def answer(self, line: EntryLine, *, endpoint: str, token: str) -> bytes:  # noqa: ARG002 - see `parse_line`
+        path = endpoint.removeprefix("/v1")  # which the base URL has already
+        body = await self._api.answer("answer", path, body=whole(line.request), needs=ANSWERS[endpoint])
+        response = {"status_code": HTTPStatus.OK, "body": body}
+        return json.dumps({"custom_id": line.custom_id, "response": response, "error": None}).encode()
 
     async def results(self, report: ProviderReport, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
         files = _result_files(report)

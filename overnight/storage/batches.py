@@ -92,6 +92,7 @@ def batch_of(row: Row[Any]) -> Batch:
         provider_details=row.provider_details,
         progress=Progress(total=row.progress_total, done=row.progress_done, failed=row.progress_failed),
         entry_count=row.entry_count,
+        input_count=row.input_count,
         request_bytes=row.request_bytes,
         outcomes={Outcome(word): count for word, count in row.outcomes.items()},
         usage=usage_of(row),

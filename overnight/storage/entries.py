@@ -34,6 +34,7 @@ class NewEntry:
         label: what a default custom id begins with.
         fields: the Task's fields as JSON text, or None for a raw request.
         request: the provider's body as JSON text.
+        inputs: how many inputs the request holds.
     """
 
     custom_id: str | None
@@ -41,6 +42,7 @@ class NewEntry:
     task: str | None
     fields: str | None
     request: str
+    inputs: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,14 @@ class Room:
 class Filling:
     """One pass of adding: assigns positions and custom ids, and keeps count of the room."""
 
-    def __init__(self, room: Room, *, entry_count: int, request_bytes: int) -> None:
+    def __init__(self, room: Room, *, entry_count: int, request_bytes: int, input_count: int) -> None:
         self._room = room
-        self.entry_count, self.request_bytes = entry_count, request_bytes
+        self.entry_count, self.request_bytes, self.input_count = entry_count, request_bytes, input_count
 
     def row(self, batch_id: UUID, entry: NewEntry) -> tuple[object, ...]:
         self.entry_count += 1
         custom_id = entry.custom_id or f"{entry.label}-{self.entry_count}"
+        self.input_count += entry.inputs
         self.request_bytes += len(custom_id) + len(entry.request.encode())
         self._check_room()
         return (batch_id, self.entry_count, custom_id, entry.task, entry.fields, entry.request)
@@ -70,6 +73,8 @@ class Filling:
         limits = self._room.limits
         if self.entry_count > limits.max_entries:
             raise BatchTooLargeError(self._room.provider, "entries", limits.max_entries)
+        if limits.max_inputs is not None and self.input_count > limits.max_inputs:
+            raise BatchTooLargeError(self._room.provider, "inputs", limits.max_inputs)
         if self.request_bytes + self.entry_count * self._room.frame_bytes > limits.max_bytes:
             raise BatchTooLargeError(self._room.provider, "bytes", limits.max_bytes)
 
@@ -141,12 +146,16 @@ class EntryStore:
         if batch.sealed_at is not None:
             raise BatchClosedError(batch_id, "add entries to")
         await check_filler(connection, batch_id, filling_token)
-        filling = Filling(room, entry_count=batch.entry_count, request_bytes=batch.request_bytes)
+        filling = Filling(
+            room, entry_count=batch.entry_count, request_bytes=batch.request_bytes, input_count=batch.input_count
+        )
         await self._copy(connection, batch_id, new, filling)
         await connection.execute(
             update(batches)
             .where(batches.c.id == batch_id)
-            .values(entry_count=filling.entry_count, request_bytes=filling.request_bytes)
+            .values(
+                entry_count=filling.entry_count, request_bytes=filling.request_bytes, input_count=filling.input_count
+            )
         )
         return filling.entry_count - batch.entry_count
 

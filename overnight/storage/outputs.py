@@ -15,7 +15,7 @@ from overnight.storage.database import copying
 from overnight.storage.results import outcome_counts
 from overnight.storage.tables import batches, entries, outputs, results
 
-_COPY = "copy overnight.outputs (batch_id, position, output) from stdin"
+_COPY = "copy overnight.outputs (batch_id, position, output, tool_calls) from stdin"
 _PAGE_ENTRIES = 1_000
 _PAGE_BYTES = 8 * 1024 * 1024
 
@@ -39,16 +39,28 @@ class StoredEntry:
     cost: Cost
     line: str | None
     output: str | None
+    tool_calls: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What hydration made of one response: its output as JSON text, or the reason why it has none."""
+    """What hydration made of one response: its output as JSON text, or the reason why it is `invalid`.
+
+    Attributes:
+        output: None also for a fit answer of tool calls alone.
+        tool_calls: the calls with their results as JSON text, where there are any.
+    """
 
     position: int
     output: str | None = None
     error_code: str | None = None
     reason: str | None = None
+    tool_calls: str | None = None
+
+    @property
+    def invalid(self) -> bool:
+        """Whether the response cannot be used."""
+        return self.error_code is not None
 
 
 def _same_entry(table: Table) -> ColumnElement[bool]:
@@ -72,6 +84,7 @@ def _page_query(outcomes: Collection[Outcome] | None, task: str | None) -> Selec
             cast(entries.c.fields, Text).label("fields"),
             *(column for column in results.c if column.name not in {"batch_id", "position"}),
             cast(outputs.c.output, Text).label("output"),
+            cast(outputs.c.tool_calls, Text).label("tool_calls"),
         )
         .select_from(entries.outerjoin(results, _same_entry(results)).outerjoin(outputs, _same_entry(outputs)))
         .where(entries.c.batch_id == bindparam("batch_id"), entries.c.position > bindparam("after"))
@@ -86,7 +99,7 @@ def _page_query(outcomes: Collection[Outcome] | None, task: str | None) -> Selec
 
 
 def _size(row: Row[Any]) -> int:
-    return len(row.line or "") + len(row.fields or "") + len(row.output or "")
+    return len(row.line or "") + len(row.fields or "") + len(row.output or "") + len(row.tool_calls or "")
 
 
 def _stored(row: Row[Any]) -> StoredEntry:
@@ -102,6 +115,7 @@ def _stored(row: Row[Any]) -> StoredEntry:
         cost=Cost(billed=row.cost, list_price=row.list_cost),
         line=row.line,
         output=row.output,
+        tool_calls=row.tool_calls,
     )
 
 
@@ -165,14 +179,14 @@ class OutputStore:
     async def _copy_outputs(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
         async with copying(connection, _COPY) as copy:
             for verdict in verdicts:
-                if verdict.output is not None:
-                    await copy.write_row((batch_id, verdict.position, verdict.output))
+                if verdict.output is not None or verdict.tool_calls is not None:
+                    await copy.write_row((batch_id, verdict.position, verdict.output, verdict.tool_calls))
 
     async def _mark_invalid(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
         invalid = [
             {"entry": verdict.position, "code": verdict.error_code, "why": verdict.reason}
             for verdict in verdicts
-            if verdict.output is None
+            if verdict.invalid
         ]
         if not invalid:
             return

@@ -40,9 +40,9 @@ class RetryStore:
             count, size = await _copy(connection, parent.id, new_id, outcomes)
             if count == 0:
                 raise RetryRefusedError(batch_id, await _why_none(connection, batch_id, outcomes))
-            await connection.execute(
-                update(batches).where(batches.c.id == new_id).values(entry_count=count, request_bytes=size)
-            )
+            # The inputs are the parent's at most, and what is left of them is not worth another look at every request.
+            sums = {"entry_count": count, "request_bytes": size, "input_count": parent.input_count}
+            await connection.execute(update(batches).where(batches.c.id == new_id).values(sums))
         return count
 
 

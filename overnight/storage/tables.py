@@ -85,6 +85,9 @@ batches = Table(
     Column("on_ambiguous_submit", Text, nullable=False, server_default=text("'wait'")),
     Column("entry_count", Integer, nullable=False, server_default=text("0")),
     Column("request_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column(
+        "input_count", Integer, nullable=False, server_default=text("0"), comment="more than entries, for embeddings"
+    ),
     Column("workflow_id", Text, comment="the one workflow that may run this batch"),
     _instant("created_at", default=True),
     _instant("sealed_at"),
@@ -162,7 +165,7 @@ entries = Table(
     Column("position", Integer, nullable=False, comment="1, 2, ... in the order of adding"),
     Column("custom_id", Text, nullable=False),
     Column("task", Text, comment="registered name of the Task; null for a raw request"),
-    Column("fields", JSON, comment="the Task's fields; json and not jsonb, which refuses \\u0000"),
+    Column("fields", JSON, comment="the Task's fields, behind `$settings` of its own; json, for jsonb refuses \\u0000"),
     Column("request", Text, nullable=False, comment="the provider's body for this entry, as sent"),
     PrimaryKeyConstraint("batch_id", "position"),
     UniqueConstraint("batch_id", "custom_id"),
@@ -189,7 +192,11 @@ outputs = Table(
     metadata,
     Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False, comment="of the entry"),
-    Column("output", JSON, nullable=False, comment="what the Task made of the response"),
+    Column(
+        "output", JSON, comment="what the Task made of the response; null for tool calls alone, and for invalid ones"
+    ),
+    Column("tool_calls", JSON, comment="what the response asked to be called, with the results"),
+    CheckConstraint("output is not null or tool_calls is not null", name="not_empty"),
     PrimaryKeyConstraint("batch_id", "position"),
 )
 

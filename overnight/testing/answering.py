@@ -1,14 +1,14 @@
 """A Task and what a model says to it, without any server: rendered, said in the provider's own words, hydrated."""
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from pydantic_core import from_json
 
 from overnight.batches import Batch, Cost, Entry, Outcome, Usage
 from overnight.costs import tariff
-from overnight.hydrating import verdict_of
+from overnight.hydrating import hydrated
 from overnight.ingesting import Sorter
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint
 from overnight.providers import provider_facts
@@ -98,7 +98,7 @@ async def answer(  # noqa: PLR0913 - what a batch and an entry are made of, each
     asked = _Asked(
         facts=facts, batch=batch, entry=Intake(facts, model=model, endpoint=batch.endpoint).entry(item, custom_id)
     )
-    return entry_of(await asked.hydrated(asked.stored(asked.ingested(reply))))
+    return entry_of(await hydrated(asked.stored(asked.ingested(reply)), facts, batch.endpoint))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,14 +150,6 @@ class _Asked:
             line=result.line or None,
             output=None,
         )
-
-    async def hydrated(self, stored: StoredEntry) -> StoredEntry:
-        if stored.outcome is not Outcome.SUCCEEDED or stored.task is None:
-            return stored
-        verdict = verdict_of(stored, self.facts, self.batch.endpoint)
-        if verdict.output is not None:
-            return replace(stored, output=verdict.output)
-        return replace(stored, outcome=Outcome.INVALID, error_code=verdict.error_code, reason=verdict.reason)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ create table overnight.batches (
     on_ambiguous_submit text default 'wait' not null,
     entry_count integer default 0 not null,
     request_bytes bigint default 0 not null,
+    input_count integer default 0 not null,
     workflow_id text,
     created_at timestamptz default now() not null,
     sealed_at timestamptz,
@@ -58,6 +59,7 @@ create table overnight.batches (
     constraint batches_provider_provider_batch_id_key unique (provider, provider_batch_id),
     constraint batches_parent_batch_id_fkey foreign key(parent_batch_id) references overnight.batches (id) on delete set null
 );
+comment on column overnight.batches.input_count is 'more than entries, for embeddings';
 comment on column overnight.batches.handler_activity is 'a Temporal activity, run instead of a handler class';
 comment on column overnight.batches.filling_token is 'who may fill a batch that is created by its key';
 comment on column overnight.batches.max_cost is 'US dollars; a batch whose estimate is above is not submitted';
@@ -85,18 +87,21 @@ create table overnight.entries (
 );
 comment on column overnight.entries.position is '1, 2, ... in the order of adding';
 comment on column overnight.entries.task is 'registered name of the Task; null for a raw request';
-comment on column overnight.entries.fields is 'the Task''s fields; json and not jsonb, which refuses \u0000';
+comment on column overnight.entries.fields is 'the Task''s fields, behind `$settings` of its own; json, for jsonb refuses \u0000';
 comment on column overnight.entries.request is 'the provider''s body for this entry, as sent';
 
 create table overnight.outputs (
     batch_id uuid not null,
     position integer not null,
-    output json not null,
+    output json,
+    tool_calls json,
     constraint outputs_pkey primary key (batch_id, position),
+    constraint outputs_not_empty_check check (output is not null or tool_calls is not null),
     constraint outputs_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
 );
 comment on column overnight.outputs.position is 'of the entry';
-comment on column overnight.outputs.output is 'what the Task made of the response';
+comment on column overnight.outputs.output is 'what the Task made of the response; null for tool calls alone, and for invalid ones';
+comment on column overnight.outputs.tool_calls is 'what the response asked to be called, with the results';
 
 create table overnight.results (
     batch_id uuid not null,
