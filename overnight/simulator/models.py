@@ -6,6 +6,7 @@ from random import Random
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 Provider = Literal["openai", "anthropic"]
+ProviderTool = Literal["web_search", "code_execution"]
 ErrorKind = Literal["invalid_request", "rate_limit", "overloaded", "server", "timeout", "content_filter"]
 
 
@@ -61,6 +62,10 @@ class ModelRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
     """`auto`, `none`, `required`, or the name of the tool that must be called."""
+    provider_tools: tuple[ProviderTool, ...] = ()
+    """Tools that the provider runs itself."""
+    attachments: tuple[str, ...] = ()
+    """The media types of images and files, in their order; `url` for one that the provider would fetch."""
     inputs: tuple[str, ...] = ()
     """The texts to embed; empty on every other endpoint."""
     dimensions: int = 1536
@@ -79,12 +84,16 @@ class ModelRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReply:
-    """One of text, value, tool_calls, refusal or error; the first that is set, from the bottom up, is sent."""
+    """One of text, value, refusal or error; the first that is set, from the bottom up, is sent. Tool calls are sent
+    behind a text or instead of it.
+    """
 
     text: str | None = None
     value: Any = NO_VALUE
     """A structured answer; sent as JSON text, as the providers do."""
     tool_calls: tuple[ToolCall, ...] = ()
+    provider_calls: tuple[ProviderTool, ...] = ()
+    """Calls that the provider made itself before it answered."""
     refusal: str | None = None
     error: ModelError | None = None
     embeddings: tuple[tuple[float, ...], ...] = ()

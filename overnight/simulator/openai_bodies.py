@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from overnight.simulator.jsontext import dump_text
-from overnight.simulator.models import NO_VALUE, ModelReply, ModelRequest, Rendered, ToolCall
+from overnight.simulator.models import NO_VALUE, ModelReply, ModelRequest, ProviderTool, Rendered, ToolCall
 from overnight.simulator.questions import CHAT, EMBEDDINGS
 from overnight.simulator.responders import unit_vector
 from overnight.simulator.tokens import count_tokens, truncate
@@ -28,7 +28,7 @@ def render(request: ModelRequest, reply: ModelReply, token: str, created_at: int
 
 def _text(request: ModelRequest, reply: ModelReply) -> tuple[str, bool]:
     if reply.tool_calls:
-        return "", reply.cut_off
+        return reply.text or "", reply.cut_off
     whole = reply.refusal or (reply.text or "" if reply.value is NO_VALUE else dump_text(reply.value))
     text, cut = truncate(whole, None if reply.uncut else request.max_tokens)
     return text, cut or reply.cut_off
@@ -70,7 +70,7 @@ def _chat(
     finish = "length" if text[1] else "tool_calls" if reply.tool_calls else "stop"
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": None if reply.refusal or reply.tool_calls else text[0],
+        "content": None if reply.refusal or (reply.tool_calls and not text[0]) else text[0],
         "refusal": text[0] if reply.refusal else None,
         "annotations": [],
     }
@@ -151,22 +151,43 @@ def _tools(tools: Sequence[Any]) -> list[Any]:
 
 
 def _output(reply: ModelReply, text: str, status: str, token: str) -> list[dict[str, Any]]:
-    if reply.tool_calls:
-        return [
-            {
-                "id": f"fc_{token}{number}",
-                "type": "function_call",
-                "status": status,
-                "arguments": dump_text(call.arguments),
-                "call_id": f"call_{token[:22]}{number}",
-                "name": call.name,
-            }
-            for number, call in enumerate(reply.tool_calls)
-        ]
+    hosted = [_hosted_call(tool, token, number) for number, tool in enumerate(reply.provider_calls)]
+    calls = [_function_call(call, status, token, number) for number, call in enumerate(reply.tool_calls)]
+    if calls and not text:
+        return hosted + calls
+    return [*hosted, _message(reply, text, status, token), *calls]
+
+
+def _hosted_call(tool: ProviderTool, token: str, number: int) -> dict[str, Any]:
+    if tool == "web_search":
+        action = {"type": "search", "query": "the night", "queries": ["the night"], "sources": None}
+        return {"id": f"ws_{token}{number}", "type": "web_search_call", "status": "completed", "action": action}
+    return {
+        "id": f"ci_{token}{number}",
+        "type": "code_interpreter_call",
+        "status": "completed",
+        "code": "print('night')",
+        "container_id": f"cntr_{token}",
+        "outputs": None,
+    }
+
+
+def _function_call(call: ToolCall, status: str, token: str, number: int) -> dict[str, Any]:
+    return {
+        "id": f"fc_{token}{number}",
+        "type": "function_call",
+        "status": status,
+        "arguments": dump_text(call.arguments),
+        "call_id": f"call_{token[:22]}{number}",
+        "name": call.name,
+    }
+
+
+def _message(reply: ModelReply, text: str, status: str, token: str) -> dict[str, Any]:
     part: dict[str, Any] = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
     if reply.refusal:
         part = {"type": "refusal", "refusal": text}
-    return [{"id": f"msg_{token}", "type": "message", "status": status, "content": [part], "role": "assistant"}]
+    return {"id": f"msg_{token}", "type": "message", "status": status, "content": [part], "role": "assistant"}
 
 
 def _embeddings(request: ModelRequest, reply: ModelReply) -> Rendered:

@@ -6,9 +6,11 @@ from typing import Any
 
 from overnight.simulator.errors import ApiError
 from overnight.simulator.jsontext import dump
-from overnight.simulator.models import Message, ModelRequest, Tool
+from overnight.simulator.models import Message, ModelRequest
+from overnight.simulator.parts import anthropic_attachments, openai_attachments
 from overnight.simulator.schema_rules import check_anthropic_schema, check_openai_schema
 from overnight.simulator.tokens import TOKENS_PER_MESSAGE, count_tokens
+from overnight.simulator.tool_rules import anthropic_tools, openai_tools
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
@@ -117,15 +119,6 @@ def _tool_choice(choice: Any) -> str:
     return choice if isinstance(choice, str) else "auto"
 
 
-def _tools(body: Mapping[str, Any], schema_key: str) -> tuple[Tool, ...]:
-    tools = [
-        t.get("function", t) if schema_key == "parameters" else t
-        for t in body.get("tools") or ()
-        if isinstance(t, Mapping)
-    ]
-    return tuple(Tool(name=str(t["name"]), schema=t.get(schema_key) or {}) for t in tools if t.get("name"))
-
-
 def _openai_schema(form: Any, param: str) -> Mapping[str, Any] | None:
     """The schema of `response_format` (chat, nested) or `text.format` (Responses, flat)."""
     if not isinstance(form, Mapping) or form.get("type") == "text":
@@ -148,6 +141,8 @@ def _openai_schema(form: Any, param: str) -> Mapping[str, Any] | None:
 def _chat(body: Mapping[str, Any], custom_id: str | None, rng: Random) -> ModelRequest:
     _refuse_stream(body)
     messages = _openai_messages(_need(body, "messages", list), "messages")
+    attachments = tuple(openai_attachments(body["messages"], "messages", chat=True))
+    tools, _ = openai_tools(body, chat=True)
     return ModelRequest(
         provider="openai",
         endpoint=CHAT,
@@ -156,7 +151,8 @@ def _chat(body: Mapping[str, Any], custom_id: str | None, rng: Random) -> ModelR
         messages=messages,
         system=_system(messages),
         schema=_openai_schema(body.get("response_format"), "response_format"),
-        tools=_tools(body, "parameters"),
+        tools=tools,
+        attachments=attachments,
         tool_choice=_tool_choice(body.get("tool_choice")),
         max_tokens=_budget(body, "max_completion_tokens", "max_tokens"),
         body=body,
@@ -173,6 +169,8 @@ def _responses(body: Mapping[str, Any], custom_id: str | None, rng: Random) -> M
     _refuse_stream(body)
     given = _need(body, "input", (str, list))
     messages = (Message(role="user", text=given),) if isinstance(given, str) else _openai_messages(given, "input")
+    attachments = () if isinstance(given, str) else tuple(openai_attachments(given, "input", chat=False))
+    tools, provider_tools = openai_tools(body, chat=False)
     text = body.get("text")
     instructions = body.get("instructions") if isinstance(body.get("instructions"), str) else ""
     return ModelRequest(
@@ -183,7 +181,9 @@ def _responses(body: Mapping[str, Any], custom_id: str | None, rng: Random) -> M
         messages=messages,
         system="\n".join(filter(None, (instructions, _system(messages)))),
         schema=_openai_schema(text.get("format"), "text.format") if isinstance(text, Mapping) else None,
-        tools=_tools(body, "parameters"),
+        tools=tools,
+        provider_tools=provider_tools,
+        attachments=attachments,
         tool_choice=_tool_choice(body.get("tool_choice")),
         max_tokens=_budget(body, "max_output_tokens"),
         body=body,
@@ -230,6 +230,7 @@ def _messages(body: Mapping[str, Any], custom_id: str | None, rng: Random, versi
     _check_messages_body(body, version)
     messages = tuple(Message(role=m["role"], text=text_of(m["content"])) for m in body["messages"])
     config = body.get("output_config") or {}
+    attachments, (tools, provider_tools) = tuple(anthropic_attachments(body["messages"])), anthropic_tools(body)
     form = config.get("format") or body.get("output_format") or {}
     if form:
         check_anthropic_schema(form)
@@ -242,7 +243,9 @@ def _messages(body: Mapping[str, Any], custom_id: str | None, rng: Random, versi
         messages=messages,
         system=system,
         schema=form.get("schema"),
-        tools=_tools(body, "input_schema"),
+        tools=tools,
+        provider_tools=provider_tools,
+        attachments=attachments,
         tool_choice=_tool_choice(body.get("tool_choice")),
         max_tokens=body["max_tokens"],
         body=body,

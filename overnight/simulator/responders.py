@@ -31,7 +31,8 @@ EXTRACT_WORDS = 40
 
 class DefaultResponder:
     """Something sensible made from the request: a valid instance for a schema, a valid call for a demanded tool,
-    a unit vector for an embedding, and an extract of the prompt for anything else.
+    one call of each of the provider's own tools, a unit vector for an embedding, and an extract of the prompt for
+    anything else.
     """
 
     def __call__(self, request: ModelRequest, /) -> ModelReply:
@@ -39,9 +40,11 @@ class DefaultResponder:
             return ModelReply(embeddings=tuple(unit_vector(text, request.dimensions) for text in request.inputs))
         if request.tools and request.tool_choice not in {"auto", "none"}:
             return ModelReply(tool_calls=(_call(request),))
+        calls = request.provider_tools
         if request.schema is not None:
-            return ModelReply(value=make_instance(request.schema, request.rng, _words(request)))
-        return ModelReply(text=_extract(request.prompt))
+            value = make_instance(request.schema, request.rng, _words(request))
+            return ModelReply(value=value, provider_calls=calls)
+        return ModelReply(text=_extract(request.prompt), provider_calls=calls)
 
 
 def _words(request: ModelRequest) -> list[str]:

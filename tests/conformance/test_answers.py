@@ -16,6 +16,8 @@ from overnight.simulator.responders import load_responder, unit_vector
 from overnight.simulator.tokens import BYTES_PER_TOKEN, count_tokens, truncate
 from tests.conformance.bench import CLOSED_SCHEMA, Bench, Simulate, anthropic_entry, openai_entry
 
+IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}}
+
 
 def without_times(raw: bytes) -> bytes:
     return re.sub(rb'"(created|created_at|completed_at)":\d+', b"", raw)
@@ -127,7 +129,13 @@ def test_equal_texts_embed_equally_and_have_length_one() -> None:
     [
         ("plain", "plain"),
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a\nb"),
-        ([{"type": "tool_result", "content": [{"type": "text", "text": "inner"}]}, {"type": "image"}], "inner\n"),
+        (
+            [
+                {"type": "tool_result", "content": [{"type": "text", "text": "inner"}]},
+                {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}},
+            ],
+            "inner\n",
+        ),
     ],
 )
 def test_the_text_of_every_form_of_content_is_found(content: Any, text: str) -> None:

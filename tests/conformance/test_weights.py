@@ -59,7 +59,13 @@ PARTS = {
 
 @pytest.mark.parametrize(("provider", "endpoint", "model"), CASES)
 def test_a_conversation_in_parts_is_weighed_within_ten_percent(provider: str, endpoint: str, model: str) -> None:
-    turns = [{"role": role, "content": [PARTS[endpoint]] * 2} for role in ("user", "assistant", "user")]
+    part = PARTS[endpoint]
+    said = part | {
+        "type": part["type"].replace("input", "output")
+    }  # which is what `/v1/responses` wants of an assistant
+    turns = [
+        {"role": role, "content": [said if role == "assistant" else part] * 2} for role in ("user", "assistant", "user")
+    ]
     body = {"model": model, "max_tokens": 50, ("input" if endpoint == "/v1/responses" else "messages"): turns}
     RawRequest(body=body)
     weight = provider_facts(provider).weigh(body, endpoint=endpoint)
