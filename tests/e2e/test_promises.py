@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowHistory
 
-from overnight import BatchHandler, BatchStatus, Outcome, Overnight, Settings, Task
+from overnight import BatchHandler, BatchStatus, Image, Outcome, Overnight, Settings, Task
 from overnight.errors import BatchClosedError, CancelRefusedError
 from overnight.simulator.serve import Running
 from overnight.storage.store import Store
@@ -102,6 +102,52 @@ async def test_embeddings_come_back_as_vectors(overnight: Overnight, simulator: 
     vectors = [entry.output async for entry in batch.entries(Embed)]
     assert len(vectors) == 2
     assert all(vector is not None and len(vector) == 1536 for vector in vectors)
+
+
+PNG = b"\x89PNG\r\n\x1a\n rest"
+
+
+def spell(word: str) -> str:
+    """Spell a word."""
+    return " ".join(word)
+
+
+class Caption(Task[str], name="e2e-caption"):
+    photo: Image
+    tools = (spell,)
+    tool_choice = "spell"
+
+    def prompt(self) -> list[Image | str]:
+        return [self.photo, "What is this?"]
+
+
+class KeepCaptions(BatchHandler, name="e2e-keep-captions"):
+    async def on_success(self) -> None:
+        async with self.transaction() as connection:
+            await connection.execute(text("create table captions (tokens int, given text, result text)"))
+            async for entry in self.entries(Caption, outcomes=[Outcome.SUCCEEDED]):
+                (call,) = entry.tool_calls
+                row = {"given": call.arguments["word"], "result": call.result, "tokens": entry.usage.output_tokens}
+                await connection.execute(text("insert into captions values (:tokens, :given, :result)"), row)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_images_are_asked_about_and_tools_have_run_before_the_handler(overnight: Overnight) -> None:
+    batch = await overnight.create_batch(provider="anthropic", model="claude-haiku-4-5", handler=KeepCaptions)
+    await batch.add_all(Caption(photo=Image(data=PNG)).with_settings(max_tokens=100 + n) for n in range(5))
+    await batch.submit()
+    assert (await batch.wait()).outcomes == {Outcome.SUCCEEDED: 5}
+
+    async with overnight.store._engine.connect() as connection:
+        rows = (await connection.execute(text("select given, result from captions"))).all()
+    assert [result for _, result in rows] == [" ".join(given) for given, _ in rows]
+    assert len(rows) == 5
+    tasks = [entry.task async for entry in batch.entries(Caption)]
+    assert tasks == [Caption(photo=Image(data=PNG)).with_settings(max_tokens=100 + n) for n in range(5)]
+
+    now = await overnight.run(tasks[0], provider="anthropic", model="claude-haiku-4-5")
+    assert now.tool_calls[0].result == " ".join(now.tool_calls[0].arguments["word"])
+    assert now.cost.billed == now.cost.list_price
 
 
 @pytest.mark.usefixtures("worker")

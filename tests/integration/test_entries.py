@@ -25,6 +25,15 @@ async def nothing_was_added(store: Store, batch_id: Any) -> bool:
     return (batch.entry_count, batch.request_bytes, await lines(store, batch_id)) == (0, 0, [])
 
 
+async def test_inputs_are_counted_over_all_calls(store: Store) -> None:
+    batch_id = await filled(store, 2)
+    await store.entries.add(batch_id, each([new_entry(inputs=6)]), room(max_inputs=8))
+    with pytest.raises(BatchTooLargeError, match="at most 8 inputs"):
+        await store.entries.add(batch_id, each([new_entry()]), room(max_inputs=8))
+    batch = await store.batches.get(batch_id)
+    assert (batch.entry_count, batch.input_count) == (3, 8)
+
+
 async def test_entries_are_read_in_the_order_of_adding(store: Store) -> None:
     batch = await store.batches.create(new_batch())
     added = await store.entries.add(batch.id, each([new_entry("z"), new_entry("a", request='{"q":"é"}')]), ROOM)

@@ -1,7 +1,9 @@
 """Stored lines to outputs and back: whatever is odd about an entry stays with it."""
 
+import asyncio
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
@@ -17,6 +19,7 @@ from overnight.tasks import Task
 
 FACTS = provider_facts("openai")
 CHAT = "/v1/chat/completions"
+BATCH_ID = UUID(int=7)
 
 
 class Point(BaseModel):
@@ -81,7 +84,7 @@ def stored(task: str | None, fields: dict[str, Any] | None, **more: Any) -> Stor
 
 
 def verdict(task: str, fields: dict[str, Any], **more: Any) -> Verdict:
-    return verdict_of(stored(task, fields, **more), FACTS, CHAT)
+    return asyncio.run(verdict_of(stored(task, fields, **more), FACTS, CHAT, BATCH_ID))
 
 
 def test_a_good_answer_becomes_an_output() -> None:

@@ -87,6 +87,21 @@ def test_a_raw_request_that_the_provider_would_refuse_names_the_field(
         intake.entry(RawRequest(body=request_body))
 
 
+@pytest.mark.parametrize(
+    ("given", "count"), [("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1], [2, 3]], 2), (["a"] * 2048, 2048)]
+)
+def test_the_inputs_of_an_embeddings_request_are_counted(given: Any, count: int) -> None:
+    intake = Intake(OPENAI, model="text-embedding-3-small", endpoint="/v1/embeddings")
+    assert intake.entry(RawRequest(body={"model": "text-embedding-3-small", "input": given})).inputs == count
+
+
+def test_an_embeddings_request_of_more_inputs_than_openai_takes_is_refused(intake: Intake) -> None:
+    embedding = Intake(OPENAI, model="m", endpoint="/v1/embeddings")
+    with pytest.raises(RequestError, match="input: OpenAI embeds at most 2,048"):
+        embedding.entry(RawRequest(body={"model": "m", "input": ["a"] * 2049}))
+    assert intake.entry(RawRequest(body=body())).inputs == 1
+
+
 def circle() -> dict[str, Any]:
     value = body()
     value["self"] = value

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
+from overnight.content import Message
 from overnight.errors import RequestError, ResponseError, UnknownTaskError
-from overnight.providers.base import Message, Response
+from overnight.providers.base import Response
 from overnight.tasks import Task, tasks
 
 T = TypeVar("T")

@@ -9,8 +9,11 @@ import jsonschema
 import pytest
 from pydantic import BaseModel, Field
 
+from overnight.content import Message
 from overnight.errors import RequestError
+from overnight.providers._anthropic_facts import AnthropicFacts
 from overnight.providers._schema import anthropic_schema, openai_schema
+from overnight.providers.base import Prompt, ToolSpec
 
 Translate = Callable[[dict[str, Any]], dict[str, Any]]
 both = pytest.mark.parametrize("translate", [openai_schema, anthropic_schema])
@@ -211,7 +214,7 @@ def test_what_cannot_be_said_is_refused_with_its_place(translate: Translate, sch
 
 def test_openai_takes_objects_only_and_ten_levels_of_them() -> None:
     assert openai_schema(nested(10))
-    with pytest.raises(RequestError, match="deeper than 10"):
+    with pytest.raises(RequestError, match="at most 10 levels of objects, and there are 11"):
         openai_schema(nested(11))
     for schema in ({"type": "string"}, {"anyOf": [{"type": "string"}]}):
         with pytest.raises(RequestError, match="object only"):
@@ -228,3 +231,51 @@ def test_an_empty_model_is_an_object_without_properties() -> None:
 def test_one_member_of_all_of_is_that_member() -> None:
     member = {"allOf": [{"type": "string"}], "description": "d"}
     assert openai_schema(in_object(member))["properties"]["list"]["items"] == {"type": "string", "description": "d"}
+
+
+def wide(properties: int, **member: Any) -> dict[str, Any]:
+    names = [f"p{n}" for n in range(properties)]
+    kinds = {name: {"type": "string", **member} for name in names}
+    return {"type": "object", "properties": kinds, "required": names}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (wide(5_001), "5000 properties, and there are 5001"),
+        (wide(1, enum=[f"{n}" for n in range(1_001)]), "1000 enum values, and there are 1001"),
+        (wide(1, enum=["x" * 60 + f"{n}" for n in range(251)]), "15000 characters in an enum of more than 250 values"),
+        (wide(3, enum=["x" * 40_000]), "120000 characters in names and enum values"),
+    ],
+)
+def test_openai_takes_no_larger_schema_than_it_says(schema: dict[str, Any], text: str) -> None:
+    with pytest.raises(RequestError, match=text):
+        openai_schema(schema)
+
+
+def test_openai_takes_a_schema_that_is_as_large_as_it_says() -> None:
+    assert openai_schema(wide(5_000))
+    assert openai_schema(wide(1, enum=[f"{n:015}" for n in range(250)]))
+
+
+def asked(schema: dict[str, Any], *tools: dict[str, Any]) -> Prompt:
+    specs = [ToolSpec(name=f"t{n}", description=None, schema=tool) for n, tool in enumerate(tools)]
+    return Prompt(messages=[Message(role="user", content="?")], output_schema=schema, tools=specs)
+
+
+@pytest.mark.parametrize(
+    ("schema", "tool", "text"),
+    [
+        (wide(25) | {"required": []}, wide(1), "output_schema: .*at most 24 optional properties.*25, among them p0"),
+        (wide(10) | {"required": []}, wide(15) | {"required": []}, "tools.t0: .*there are 25"),
+        (wide(1), {**wide(17, type=["string", "null"])}, "tools.t0: .*at most 16 unions"),
+    ],
+)
+def test_anthropic_counts_over_all_schemas_of_a_request(schema: Any, tool: Any, text: str) -> None:
+    with pytest.raises(RequestError, match=text):
+        AnthropicFacts().render(asked(schema, tool), model="m", endpoint="/v1/messages")
+
+
+def test_anthropic_takes_as_many_as_it_says() -> None:
+    prompt = asked(wide(24) | {"required": []}, wide(16, type=["string", "null"]))
+    assert AnthropicFacts().render(prompt, model="m", endpoint="/v1/messages")
