@@ -1,19 +1,23 @@
 """Ingest: result lines into Postgres, from where a dead attempt stopped."""
 
 import logging
+import time
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 
 from temporalio import activity
 
 from activities.services import Services
+from overnight.ahead import read_ahead
 from overnight.batches import Batch
 from overnight.contracts import BatchRef, IngestReport
 from overnight.costs import Tariff, tariff
 from overnight.errors import ProviderError, TransientProviderError
 from overnight.handling.failures import full, public, step
 from overnight.handling.heartbeats import heartbeating
-from overnight.ingesting import Sorter
+from overnight.ingesting import Positions, Sorter, numbered
 from overnight.notices import Notice, NoticeKind
 from overnight.providers import provider_facts
 from overnight.providers.base import ProviderReport
@@ -25,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # Providers keep results for 29 days or 30: nothing can be there after that, whatever key asks.
 _RESULTS_KEPT = timedelta(days=31)
+_TURN = 0.005
+"""Seconds for which entries are hydrated before others on the event loop get their turn."""
 _GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 
@@ -88,14 +94,15 @@ class IngestActivities:
         )
 
     async def _ingest(self, batch: Batch, report: ProviderReport) -> None:
-        provider = self._services.provider(batch.provider)
         sorter = await self._sorter(batch)
         position = await self._store.results.position(batch.id)
+        # While Postgres takes in one block, the next one is sorted and the one after it is downloaded.
+        lines = read_ahead(self._services.provider(batch.provider).results(report, position))
         progress = {"entries": len(sorter.seen), "of": batch.entry_count}
-        async with heartbeating(progress.copy):
-            async for block in provider.results(report, position):
-                await self._store.results.write(batch.id, sorter.sort(block, position))
-                position, progress["entries"] = block.position, len(sorter.seen)
+        async with heartbeating(progress.copy), aclosing(read_ahead(sorter.sorted(lines, position))) as blocks:
+            async for block in blocks:
+                await self._store.results.write(batch.id, block)
+                position, progress["entries"] = block.after, len(sorter.seen)
         if report.progress.done and position.offset == 0 and not _is_over(batch):
             text = f"{report.progress.done} entries are said to be done, and the results are empty"
             raise TransientProviderError(batch.provider, "read results", text)
@@ -103,12 +110,17 @@ class IngestActivities:
 
     async def _sorter(self, batch: Batch) -> Sorter:
         return Sorter(
+            batch_id=batch.id,
             facts=provider_facts(batch.provider),
             token=(await self._store.submissions.current(batch.id)).token,
             tariff=self._tariff(batch),
-            positions=await self._store.entries.positions(batch.id),
+            positions=await self._positions(batch),
             seen=await self._store.results.seen(batch.id),
         )
+
+    async def _positions(self, batch: Batch) -> Positions:
+        label = await self._store.entries.label(batch.id)
+        return partial(self._store.entries.positions, batch.id) if label is None else numbered(label, batch.entry_count)
 
     def _tariff(self, batch: Batch) -> Tariff:
         overrides = self._services.settings.prices

@@ -86,6 +86,20 @@ class Tariff:
                 return tier
         return None
 
+    def plain_cost_of(self, input_tokens: int, output_tokens: int) -> tuple[Decimal | None, Decimal | None]:
+        """What `cost_of` says of a usage that has nothing to do with caches, as billed and as listed, for those who
+        have a hundred thousand of them.
+        """
+        for tier in self.tiers:
+            if input_tokens > tier.above:
+                billed, listed = tier.billed, tier.list_price
+                return (
+                    input_tokens * billed.input + output_tokens * billed.output,
+                    input_tokens * listed.input + output_tokens * listed.output,
+                )
+        cost = self.otherwise(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+        return cost.billed, cost.list_price
+
 
 def _adds_up(usage: Usage) -> bool:
     written, read = usage.cache_write_tokens, usage.cache_read_tokens

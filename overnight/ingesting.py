@@ -1,19 +1,58 @@
-"""Sorting out result lines: each is the first for its entry, or a stray. Pure, in memory, no I/O."""
+"""Sorting out result lines: each is the first for its entry, or a stray.
 
-from collections.abc import Mapping, MutableSet
-from dataclasses import dataclass
+Nearly all lines of nearly all batches are plain: they succeeded, and there is nothing odd about them. They take a short
+way (`read_plain`, then a row made by hand), every other line takes the careful one, and both lead to the same row.
+"""
 
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from overnight.batches import Usage
 from overnight.costs import Tariff
+from overnight.positions import PositionSet
 from overnight.providers.base import (
     ForeignLineError,
     LineBlock,
     MalformedLineError,
+    PlainLine,
     ProviderFacts,
     ResultLine,
     ResultPosition,
+    has_odd_bytes,
 )
-from overnight.storage.results import IngestedBlock, NewResult, Stray
+from overnight.storage.result_rows import Costs, NewResult, PlainRows
+from overnight.storage.results import IngestedBlock, Stray
 from overnight.texts import storable
+
+Reading = PlainLine | ResultLine | MalformedLineError
+"""What was made of a line. The error is not raised: it is a verdict as good as any."""
+
+Positions = Callable[[Sequence[str]], Awaitable[Sequence[int | None]]]
+"""The position of each custom id of the batch; None for one that it has not, such as an empty one."""
+
+
+DIGITS = re.compile(r"[1-9][0-9]*")
+
+
+def numbered(label: str, count: int) -> Positions:
+    """The positions in a batch of so many entries whose ids all are a label, a hyphen and the position: nobody has to
+    be asked.
+    """
+    start, most = f"{label}-", len(str(count))
+
+    def position(custom_id: str) -> int | None:
+        digits = custom_id.removeprefix(start)
+        if digits == custom_id or not DIGITS.fullmatch(digits) or len(digits) > most:
+            return None
+        number = int(digits)
+        return number if number <= count else None
+
+    async def positions(custom_ids: Sequence[str]) -> Sequence[int | None]:
+        return [position(custom_id) for custom_id in custom_ids]
+
+    return positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,48 +61,99 @@ class Sorter:
 
     Attributes:
         tariff: what the batch's model cost on the day of its submission.
-        positions: the position of each custom id of the batch.
+        positions: finds entries, a block at a time.
         seen: positions of the entries that have their result already; it grows as lines are sorted.
     """
 
+    batch_id: UUID
     facts: ProviderFacts
     token: str
     tariff: Tariff
-    positions: Mapping[str, int]
-    seen: MutableSet[int]
+    positions: Positions
+    seen: PositionSet = field(default_factory=PositionSet)
 
-    def sort(self, block: LineBlock, before: ResultPosition) -> IngestedBlock:
+    async def sorted(
+        self, blocks: AsyncIterator[LineBlock], position: ResultPosition
+    ) -> AsyncGenerator[IngestedBlock, None]:
+        """Sort one block after the other, from a position on."""
+        async for block in blocks:
+            yield await self.sort(block, position)
+            position = block.position
+
+    async def sort(self, block: LineBlock, before: ResultPosition) -> IngestedBlock:
         """Give every line of a block its place."""
+        readings = self._readings(block)
+        found = await self.positions([_custom_id(reading) for reading in readings])
+        rows = PlainRows(self.batch_id)
         results: list[NewResult] = []
         strays: list[Stray] = []
-        for number, line in enumerate(block.lines):
-            placed = self._place(number, line)
-            (results if isinstance(placed, NewResult) else strays).append(placed)  # type: ignore[arg-type]
-        return IngestedBlock(before=before, after=block.position, results=results, strays=strays)
+        news = self.seen.put(found)
+        for number, (line, reading, position, is_new) in enumerate(
+            zip(block.lines, readings, found, news, strict=True)
+        ):
+            if position is None or not is_new:
+                strays.append(self._stray(number, line, reading, is_known=position is not None))
+            elif type(reading) is tuple:
+                rows.add(position, reading, self._costs(reading), line)
+            else:
+                assert isinstance(reading, ResultLine)
+                results.append(new_result(position, reading, line, self.tariff))
+        return IngestedBlock(before=before, after=block.position, plain=rows.data(), results=results, strays=strays)
 
-    def _place(self, number: int, line: bytes) -> NewResult | Stray:
+    def _readings(self, block: LineBlock) -> Sequence[Reading]:
+        read, token = self.facts.read_plain, self.token
+        if block.is_plain:
+            return [read(line, token) or self._read_carefully(line) for line in block.lines]
+        return [(not has_odd_bytes(line) and read(line, token)) or self._read_carefully(line) for line in block.lines]
+
+    def _read_carefully(self, line: bytes) -> Reading:
         try:
-            parsed = self.facts.parse_line(line, self.token)
-        except ForeignLineError as error:
-            return Stray(number=number, kind="unknown", custom_id=error.custom_id, line=line)
-        except MalformedLineError:
-            return Stray(number=number, kind="malformed", custom_id=None, line=line)
-        position = self.positions.get(parsed.custom_id)
-        if position is None:
-            return Stray(number=number, kind="unknown", custom_id=parsed.custom_id, line=line)
-        if position in self.seen:
-            return Stray(number=number, kind="duplicate", custom_id=parsed.custom_id, line=line)
-        self.seen.add(position)
-        return self._result(position, parsed, line)
+            return self.facts.parse_line(line, self.token)
+        except MalformedLineError as error:
+            return error
 
-    def _result(self, position: int, parsed: ResultLine, line: bytes) -> NewResult:
-        return NewResult(
-            position=position,
-            outcome=parsed.outcome,
-            usage=parsed.usage,
-            cost=self.tariff.cost_of(parsed.usage),
-            error_code=parsed.error_code,
-            reason=parsed.reason,
-            # A line that names its entry stays with it, even where its bytes are not quite text.
-            line=storable(line.decode("utf-8", "replace")),
-        )
+    def _costs(self, line: PlainLine) -> Costs:
+        _, spent, read, written, hourly, made, _ = line
+        if not (read or written or hourly):
+            return self.tariff.plain_cost_of(spent, made)
+        cost = self.tariff.cost_of(_usage(line))
+        return cost.billed, cost.list_price
+
+    def _stray(self, number: int, line: bytes, reading: Reading, *, is_known: bool) -> Stray:
+        custom_id = reading.custom_id if isinstance(reading, ForeignLineError) else _custom_id(reading) or None
+        kind = "duplicate" if is_known else "unknown"
+        if isinstance(reading, MalformedLineError) and not isinstance(reading, ForeignLineError):
+            kind = "malformed"
+        return Stray(number=number, kind=kind, custom_id=custom_id, line=line)
+
+
+def new_result(position: int, parsed: ResultLine, line: bytes, tariff: Tariff) -> NewResult:
+    """The result of an entry, from the first line that names it."""
+    return NewResult(
+        position=position,
+        outcome=parsed.outcome,
+        usage=parsed.usage,
+        cost=tariff.cost_of(parsed.usage),
+        error_code=parsed.error_code,
+        reason=parsed.reason,
+        # A line that names its entry stays with it, even where its bytes are not quite text.
+        line=storable(line.decode("utf-8", "replace")),
+    )
+
+
+def _custom_id(reading: Reading) -> str:
+    if type(reading) is tuple:
+        return reading[0]
+    return reading.custom_id if isinstance(reading, ResultLine) else ""
+
+
+def _usage(line: PlainLine) -> Usage:
+    _, spent, read, written, hourly, made, thought = line
+    return Usage(
+        input_tokens=spent,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=hourly,
+        output_tokens=made,
+        reasoning_tokens=thought,
+    )

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
+from typing_extensions import TypedDict
 
 from overnight.batches import Outcome, Usage
 from overnight.errors import RequestError, ResponseError
 from overnight.providers._anthropic_requests import messages_request
 from overnight.providers._requests import check_body, check_prompt
 from overnight.providers._values import (
+    Count,
     UnreadableLineError,
     as_list,
     as_object,
@@ -19,6 +22,7 @@ from overnight.providers._values import (
     clean,
     clean_code,
     count,
+    plain_reader,
     read_line,
 )
 from overnight.providers._weights import Weighing
@@ -27,6 +31,7 @@ from overnight.providers.base import (
     ForeignLineError,
     Limits,
     MalformedLineError,
+    PlainLine,
     Prompt,
     RawToolCall,
     RequestWeight,
@@ -130,6 +135,16 @@ class AnthropicFacts:
     def inputs(self, request: Mapping[str, Any], *, endpoint: str) -> int:  # noqa: ARG002 - there are no embeddings
         return 1
 
+    def read_plain(self, line: bytes, token: str) -> PlainLine | None:
+        try:
+            value = _read_plain(line)
+        except ValidationError:
+            return None
+        custom_id, ours = value["custom_id"], f"-{token}"
+        if not custom_id.endswith(ours):
+            return None
+        return custom_id.removesuffix(ours), *_plain_counts(value["result"]["message"]["usage"])
+
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         try:
             value = read_line(line)
@@ -148,6 +163,53 @@ class AnthropicFacts:
         if not isinstance(as_object(message).get("content"), list):
             raise ResponseError("no_content", "The message has no list of content blocks.")
         return _read_message(as_object(message))
+
+
+class _PlainCreation(TypedDict, total=False):
+    ephemeral_1h_input_tokens: Count
+
+
+class _PlainOut(TypedDict, total=False):
+    thinking_tokens: Count
+
+
+class _PlainUsage(TypedDict):
+    input_tokens: Count
+    output_tokens: Count
+    cache_read_input_tokens: NotRequired[Count | None]
+    cache_creation_input_tokens: NotRequired[Count | None]
+    cache_creation: NotRequired[_PlainCreation | None]
+    output_tokens_details: NotRequired[_PlainOut | None]
+
+
+class _PlainMessage(TypedDict):
+    usage: _PlainUsage
+
+
+class _PlainResult(TypedDict):
+    type: Literal["succeeded"]
+    message: _PlainMessage
+
+
+class _PlainLine(TypedDict):
+    custom_id: Annotated[str, Field(pattern=f"^(?:{CUSTOM_ID.pattern})-[a-z0-9]{{{TOKEN_LENGTH}}}$")]
+    result: _PlainResult
+
+
+_read_plain = plain_reader(_PlainLine)
+
+
+def _plain_counts(usage: Mapping[str, Any]) -> tuple[int, int, int, int, int, int]:
+    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    kept, out = usage.get("cache_creation"), usage.get("output_tokens_details")
+    return (
+        usage["input_tokens"] + read + written,
+        read,
+        written,
+        kept.get("ephemeral_1h_input_tokens", 0) if kept else 0,
+        usage["output_tokens"],
+        out.get("thinking_tokens", 0) if out else 0,
+    )
 
 
 def _result(custom_id: str, result: Mapping[str, Any]) -> ResultLine:

@@ -28,7 +28,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -71,7 +71,10 @@ MAX_MESSAGE = 500
 MAX_BODY_QUOTE = 120
 MAX_ERROR_BODY = 64 * 1024
 MAX_RETRY_AFTER = timedelta(days=1)
-DOWNLOAD_CHUNK = 256 * 1024
+
+NOT_THE_REST = frozenset({HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE})
+"""Answers to a request for the rest of a file that are of no use where they are not that: the whole is asked for."""
+CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 REFUSED_FOR_NOW = frozenset({425, 429})
 FATE_UNKNOWN = frozenset({408, 409})
@@ -276,11 +279,11 @@ class Api:
     async def lines(self, operation: str, path: str, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
         """Stream the lines of a result file behind a position.
 
-        The server is read from the beginning: not every one honours Range, and the bytes that are skipped cost little
-        beside those that were stored already.
+        Only the rest of the file is asked for. A server that sends all of it instead is read from the beginning, and
+        the bytes that are skipped cost little beside those that were stored already.
         """
-        splitter, is_first = LineSplitter(position), True
-        async with self._download(operation, path) as chunks:
+        async with self._download(operation, path, position.offset) as (start, chunks):
+            splitter, is_first = LineSplitter(position, start=start), True
             async for chunk in chunks:
                 if is_first:
                     self._check_content(operation, chunk)
@@ -297,16 +300,31 @@ class Api:
             yield block
 
     @asynccontextmanager
-    async def _download(self, operation: str, path: str) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        # Uncompressed, because a compressed stream that is cut does not always say so, and offsets are the file's own.
-        headers = {"accept": "*/*", "accept-encoding": "identity"}
+    async def _download(
+        self, operation: str, path: str, offset: int
+    ) -> AsyncGenerator[tuple[int, AsyncIterator[bytes]], None]:
+        """The bytes of a file behind an offset, and where they begin: at the byte before it, or else at 0."""
         try:
-            async with self._client.stream("GET", self._base_url + path, headers=headers) as response:
+            async with AsyncExitStack() as stack:
+                # From the byte before, the line end that is known to be there: there is always something to send.
+                start = max(offset - 1, 0)
+                response = await stack.enter_async_context(self._stream(path, start))
+                if start and not _is_rest(response, start):
+                    start = 0
+                    if response.status_code in NOT_THE_REST:
+                        response = await stack.enter_async_context(self._stream(path, start))
                 await self._check_download(operation, response)
-                yield response.aiter_bytes(DOWNLOAD_CHUNK)
+                yield start, response.aiter_bytes()
                 self._check_whole(operation, response)
         except WIRE_ERRORS as error:
             raise self._no_answer(operation, error, Repeat.HARMLESS) from None
+
+    def _stream(self, path: str, start: int) -> AbstractAsyncContextManager[httpx.Response]:
+        # Uncompressed, because a compressed stream that is cut does not always say so, and offsets are the file's own.
+        headers = {"accept": "*/*", "accept-encoding": "identity"}
+        if start:
+            headers["range"] = f"bytes={start}-"
+        return self._client.stream("GET", self._base_url + path, headers=headers)
 
     async def _check_download(self, operation: str, response: httpx.Response) -> None:
         if not response.is_success:
@@ -424,6 +442,17 @@ class Api:
         for secret in self._secrets:
             text = text.replace(secret.removeprefix("Bearer "), "[key]")
         return KEY_LIKE.sub("[key]", text)
+
+
+def _is_rest(response: httpx.Response, start: int) -> bool:
+    """Whether this is the file from there to its very end: a part that ends before would pass for the whole rest."""
+    if (
+        response.status_code != HTTPStatus.PARTIAL_CONTENT
+        or response.headers.get("content-encoding", "identity") != "identity"
+    ):
+        return False
+    part = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    return part is not None and int(part[1]) == start and int(part[2]) == int(part[3]) - 1
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:

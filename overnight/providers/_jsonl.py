@@ -5,15 +5,20 @@ takes for line ends, unescaped, and that is valid JSON.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from overnight.providers.base import LineBlock, ResultPosition
+from overnight.errors import ProviderError
+from overnight.providers.base import LineBlock, ResultPosition, has_odd_bytes
 
 logger = logging.getLogger(__name__)
 
 MAX_LINE = 256 * 1024 * 1024
 """No provider's whole input is larger; a line beyond it is not an answer but a broken file."""
 KEPT_OF_LONG_LINE = 1000
+
+BLOCK_BYTES = 4 * 1024 * 1024
+"""What is committed at once: enough that the commit costs little, and little enough to hold several of."""
+
 BOM = b"\xef\xbb\xbf"
 
 
@@ -24,10 +29,11 @@ class LineSplitter:
     and the rest of the file is read as usual. Raising instead would keep the batch from ever being finished.
     """
 
-    def __init__(self, position: ResultPosition, *, max_line: int = MAX_LINE) -> None:
+    def __init__(self, position: ResultPosition, *, start: int = 0, max_line: int = MAX_LINE) -> None:
+        """`start` is where in the file the pieces begin: at the position or anywhere before it."""
         self._source = position.source
         self._offset = position.offset
-        self._to_skip = position.offset
+        self._to_skip = position.offset - start
         self._at_start = position.offset == 0
         self._parts: list[bytes] = []
         self._held = 0
@@ -64,13 +70,15 @@ class LineSplitter:
             head = newline + rest
         whole = b"".join((*self._parts, head)) if self._parts else head
         self._parts, self._held, self._too_long = [], 0, False
-        lines = self._lines(whole)
-        return LineBlock(lines=lines, position=self._position()) if lines else None
+        is_plain = not has_odd_bytes(whole)
+        lines = self._lines(whole, line_end=b"" if is_plain else b"\r")
+        return LineBlock(lines=lines, position=self._position(), is_plain=is_plain) if lines else None
 
-    def _lines(self, whole: bytes) -> Sequence[bytes]:
+    def _lines(self, whole: bytes, *, line_end: bytes) -> Sequence[bytes]:
         if self._at_start:
             whole, self._at_start = whole.removeprefix(BOM), False
-        return [line.removesuffix(b"\r") for line in whole.split(b"\n") if line and not line.isspace()]
+        lines = [line for line in whole.split(b"\n") if line and not line.isspace()]
+        return [line.removesuffix(line_end) for line in lines] if line_end else lines
 
     def _hold(self, tail: bytes) -> None:
         """Keep the beginning of a line, in pieces: joining at every chunk would take quadratic time."""
@@ -86,3 +94,28 @@ class LineSplitter:
 
     def _position(self) -> ResultPosition:
         return ResultPosition(source=self._source, offset=self._offset)
+
+
+async def gathered(blocks: AsyncIterator[LineBlock], *, size: int = BLOCK_BYTES) -> AsyncGenerator[LineBlock, None]:
+    """The same lines of one file in larger blocks. What came before an error comes before the error."""
+    held: list[LineBlock] = []
+    try:
+        async for block in blocks:
+            held.append(block)
+            if block.position.offset - held[0].position.offset >= size:
+                yield _joined(held)
+                held = []
+    except ProviderError:
+        if held:
+            yield _joined(held)
+        raise
+    if held:
+        yield _joined(held)
+
+
+def _joined(blocks: Sequence[LineBlock]) -> LineBlock:
+    return LineBlock(
+        lines=[line for block in blocks for line in block.lines],
+        position=blocks[-1].position,
+        is_plain=all(block.is_plain for block in blocks),
+    )

@@ -5,15 +5,18 @@ import logging
 import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
+from typing_extensions import TypedDict
 
 from overnight.batches import BatchStatus, Outcome, Usage
 from overnight.errors import RequestError, ResponseError
 from overnight.providers._openai_requests import chat_request, embeddings_request, responses_request
 from overnight.providers._requests import check_body, check_prompt
 from overnight.providers._values import (
+    Count,
     UnreadableLineError,
     as_list,
     as_object,
@@ -21,6 +24,7 @@ from overnight.providers._values import (
     clean,
     clean_code,
     count,
+    plain_reader,
     read_line,
 )
 from overnight.providers._weights import Weighing
@@ -28,6 +32,7 @@ from overnight.providers.base import (
     EntryLine,
     Limits,
     MalformedLineError,
+    PlainLine,
     Prompt,
     RawToolCall,
     RequestWeight,
@@ -147,6 +152,13 @@ class OpenAIFacts:
     def wire_id(self, custom_id: str, token: str) -> str:  # noqa: ARG002 - the token is in the batch's metadata
         return custom_id
 
+    def read_plain(self, line: bytes, token: str) -> PlainLine | None:  # noqa: ARG002 - as in `parse_line`
+        try:
+            value = _read_plain(line)
+        except ValidationError:
+            return None
+        return (value["custom_id"], *_plain_counts(value["response"]["body"]["usage"]))
+
     def parse_line(self, line: bytes, token: str) -> ResultLine:  # noqa: ARG002 - the token is in the batch's metadata
         try:
             value = read_line(line)
@@ -166,6 +178,60 @@ class OpenAIFacts:
         if endpoint == EMBEDDINGS:
             return _read_embedding(body)
         return _read_chat(body) if endpoint == CHAT else _read_responses(body)
+
+
+class _PlainInto(TypedDict, total=False):
+    cached_tokens: Count
+    cache_write_tokens: Count
+    cache_write_tokens_details: None
+
+
+class _PlainOut(TypedDict, total=False):
+    reasoning_tokens: Count
+
+
+class _PlainUsage(TypedDict, total=False):
+    """Responses or, where the second half has the totals, chat and embeddings."""
+
+    input_tokens: Count
+    input_tokens_details: _PlainInto | None
+    output_tokens: Count
+    output_tokens_details: _PlainOut | None
+    prompt_tokens: Count
+    prompt_tokens_details: _PlainInto | None
+    completion_tokens: Count
+    completion_tokens_details: _PlainOut | None
+
+
+class _PlainBody(TypedDict):
+    status: NotRequired[Literal["completed", "incomplete"]]
+    usage: _PlainUsage
+
+
+class _PlainResponse(TypedDict):
+    status_code: Annotated[int, Field(strict=True, ge=200, lt=300)]
+    body: _PlainBody
+
+
+class _PlainLine(TypedDict):
+    custom_id: Annotated[str, Field(pattern=f"^(?:{CUSTOM_ID.pattern})$")]
+    response: _PlainResponse
+    error: NotRequired[None]
+
+
+_read_plain = plain_reader(_PlainLine)
+
+
+def _plain_counts(usage: Mapping[str, Any]) -> tuple[int, int, int, int, int, int]:
+    get = usage.get
+    if "input_tokens" in usage:
+        spent, made = usage["input_tokens"], get("output_tokens", 0)
+        into, out = get("input_tokens_details"), get("output_tokens_details")
+    else:
+        spent, made = get("prompt_tokens", 0), get("completion_tokens", 0)
+        into, out = get("prompt_tokens_details"), get("completion_tokens_details")
+    read, written = (into.get("cached_tokens", 0), into.get("cache_write_tokens", 0)) if into else (0, 0)
+    return spent, read, written, 0, made, out.get("reasoning_tokens", 0) if out else 0
 
 
 def _custom_id(value: Mapping[str, Any]) -> str:

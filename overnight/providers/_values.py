@@ -5,9 +5,10 @@ surrogates, and both can arrive in a provider's error message (which may quote t
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
 from overnight.providers.base import MalformedLineError
@@ -15,6 +16,9 @@ from overnight.providers.base import MalformedLineError
 MAX_CODE = 100
 MAX_REASON = 2000
 MAX_COUNT = 2**31 - 1
+
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
+"""A count that needs no second look, for the shapes of plain lines."""
 
 
 class UnreadableLineError(ValueError):
@@ -76,6 +80,14 @@ def read_line(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedLineError(f"The line is not a JSON object but {type(value).__name__}.")
     return value
+
+
+def plain_reader(shape: type) -> Callable[[bytes], Any]:
+    """Reads the keys of a TypedDict out of a line; raises pydantic's ValidationError for a line of any other shape.
+
+    Nothing else of the line becomes Python objects, which makes it several times as fast as `read_line`.
+    """
+    return TypeAdapter(shape).validator.validate_json
 
 
 def _salvage(line: bytes) -> dict[str, Any]:

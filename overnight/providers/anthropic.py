@@ -27,6 +27,7 @@ from overnight.providers._anthropic_facts import (
 )
 from overnight.providers._canceling import cancel_or_look
 from overnight.providers._http import Api, Body, Dialect, Fault, whole
+from overnight.providers._jsonl import gathered
 from overnight.providers._values import UnreadableLineError, as_object, as_text, clean, clean_code, count, read_line
 from overnight.providers.base import (
     EntryLine,
@@ -188,7 +189,8 @@ class Anthropic(AnthropicFacts):
         our key must not go there.
         """
         start = ResultPosition(source="results", offset=position.offset)
-        async for block in self._api.lines("read results", _path(report.provider_batch_id) + "/results", start):
+        lines = self._api.lines("read results", _path(report.provider_batch_id) + "/results", start)
+        async for block in gathered(lines):
             yield block
 
 

@@ -143,10 +143,28 @@ class ResultPosition:
 
 @dataclass(frozen=True, kw_only=True)
 class LineBlock:
-    """Some consecutive lines of one result file, without their line ends, and the position behind them."""
+    """Some consecutive lines of one result file, without their line ends, and the position behind them.
+
+    Attributes:
+        is_plain: whether it is known that no line has odd bytes.
+    """
 
     lines: Sequence[bytes]
     position: ResultPosition
+    is_plain: bool = False
+
+
+def has_odd_bytes(text: bytes) -> bool:
+    """Whether there is something in it that may make a line another one than the quick reader takes it for: the names
+    of numbers that JSON does not have (they may also stand in an answer), or white space that must be escaped when it
+    is stored.
+    """
+    # `rfind` takes half the time of `in` here, and a regular expression ten times as long.
+    return b"\t" in text or b"\r" in text or text.rfind(b"NaN") >= 0 or text.rfind(b"Infinity") >= 0
+
+
+PlainLine = tuple[str, int, int, int, int, int, int]
+"""What there is to know of a line that succeeded: its custom id, and the counts of `Usage` in their order."""
 
 
 class MalformedLineError(ValueError):
@@ -263,6 +281,13 @@ class ProviderFacts(Protocol):
 
     def inputs(self, request: Mapping[str, Any], *, endpoint: str) -> int:
         """How many inputs a request that was checked holds; one, but for lists of texts to embed."""
+        ...
+
+    def read_plain(self, line: bytes, token: str) -> PlainLine | None:
+        """What `parse_line` says of this line, several times as fast, or None where only `parse_line` can tell.
+
+        A line is plain when it succeeded and nothing about it is out of the ordinary. It must not have odd bytes.
+        """
         ...
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:

@@ -16,6 +16,7 @@ from overnight.batches import BatchStatus, Progress
 from overnight.errors import MissingKeyError, TransientProviderError
 from overnight.providers._canceling import cancel_or_look
 from overnight.providers._http import Api, Body, Dialect, Fault, json_body, whole
+from overnight.providers._jsonl import gathered
 from overnight.providers._openai_facts import CHAT, EMBEDDINGS, RESPONSES, OpenAIFacts, frame, framed, status_of
 from overnight.providers._values import as_list, as_object, as_text, clean, clean_code, count
 from overnight.providers.base import EntryLine, EntryLines, LineBlock, ProviderReport, ResultPosition, Submission
@@ -172,7 +173,7 @@ class OpenAI(OpenAIFacts):
         for source in list(files)[reached:]:
             start = position if source == position.source else ResultPosition(source=source)
             path = f"/files/{quote(files[source], safe='')}/content"
-            async for block in self._api.lines(f"read {source} file", path, start):
+            async for block in gathered(self._api.lines(f"read {source} file", path, start)):
                 yield block
 
 

@@ -145,8 +145,7 @@ async def results(call: Call) -> Response:
         raise ApiError(f"Message batch {view.batch.id} has no results yet.", status=404)
     if _archived_at(view):
         raise ApiError(f"The results of message batch {view.batch.id} are no longer available.", status=404)
-    path = call.simulator.store.path_of(view.batch.id)
-    return send_file(path, path.stat().st_size, "application/x-jsonl")
+    return send_file(call, call.simulator.store.path_of(view.batch.id), "application/x-jsonl")
 
 
 async def list_batches(call: Call) -> Response:

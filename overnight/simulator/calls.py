@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from overnight.simulator.models import Provider
 DROP = "overnight.simulator.drop"
 """The ASGI extension by which our own server lets a call close its connection."""
 CHUNK = 256 * 1024
+RANGE = re.compile(r"bytes=(\d{1,18})-")
+"""The one form of range that a download which goes on needs; others are ignored, as every server may."""
 
 
 class ConnectionDroppedError(Exception):
@@ -268,15 +271,24 @@ class _Sender:
             pass
 
 
-def send_file(path: Path, size: int, media_type: str) -> Response:
-    """A file by chunks. No ranges: neither provider offers to resume a download."""
+def send_file(call: Call, path: Path, media_type: str) -> Response:
+    """A file by chunks: from its beginning, or from where the call wants it, if that is what this simulator does."""
+    size = path.stat().st_size
+    asked = RANGE.fullmatch(call.request.headers.get("range", "")) if call.simulator.config.ranges else None
+    start = int(asked[1]) if asked else 0
+    if asked and start >= size:
+        return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
 
     async def chunks() -> AsyncIterator[bytes]:
         async with await anyio.open_file(path, "rb") as source:
+            await source.seek(start)
             while chunk := await source.read(CHUNK):
                 yield chunk
 
-    return StreamingResponse(chunks(), media_type=media_type, headers={"content-length": str(size)})
+    headers = {"content-length": str(size - start)}
+    if asked:
+        headers["content-range"] = f"bytes {start}-{size - 1}/{size}"
+    return StreamingResponse(chunks(), status_code=206 if asked else 200, media_type=media_type, headers=headers)
 
 
 async def body_object(call: Call) -> dict[str, Any]:

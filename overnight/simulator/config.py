@@ -58,5 +58,9 @@ class SimulatorConfig:
     openai_models: tuple[str, ...] = ("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "text-embedding-*", "ft:*")
     anthropic_models: tuple[str, ...] = ("claude-*",)
 
+    ranges: bool = False
+    """Whether a download can begin in the middle of a file (`Range: bytes=1000-`). Neither provider says that it can;
+    gateways and compatible servers often do."""
+
     def accepts(self, key: str) -> bool:
         return key in self.keys if self.keys is not None else not key.startswith("invalid")

@@ -107,7 +107,7 @@ async def retrieve(call: Call) -> Response:
 
 async def content(call: Call) -> Response:
     record = find_file(call, call.request.path_params["file_id"])
-    return send_file(call.simulator.store.path_of(record.id), record.size, "application/octet-stream")
+    return send_file(call, call.simulator.store.path_of(record.id), "application/octet-stream")
 
 
 async def delete(call: Call) -> Response:

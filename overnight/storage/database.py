@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from alembic.command import upgrade as alembic_upgrade
 from alembic.config import Config
@@ -21,8 +21,6 @@ from sqlalchemy.pool import NullPool
 
 from overnight.errors import ConfigurationError, DatabaseError, SchemaVersionError
 from overnight.storage.tables import SCHEMA
-
-ItemT = TypeVar("ItemT")
 
 logger = logging.getLogger(__name__)
 
@@ -179,16 +177,3 @@ async def fetching(connection: AsyncConnection, query: Composed, *parameters: ob
     async with driver.cursor(binary=True) as cursor:
         await cursor.execute(query, parameters)
         return await cursor.fetchall()
-
-
-async def read_ahead(source: AsyncGenerator[ItemT, None]) -> AsyncGenerator[ItemT, None]:
-    """The same items, each fetched while the one before is in use. At most two are in memory."""
-    upcoming = asyncio.ensure_future(anext(source, None))
-    try:
-        while (item := await upcoming) is not None:
-            upcoming = asyncio.ensure_future(anext(source, None))
-            yield item
-    finally:
-        upcoming.cancel()
-        await asyncio.gather(upcoming, return_exceptions=True)
-        await source.aclose()

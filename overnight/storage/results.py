@@ -1,6 +1,6 @@
 """Rows of `results` and `stray_results`: result lines go in once, in blocks that commit with their position."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -9,38 +9,21 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, case, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from overnight.batches import Batch, BatchStatus, Cost, Outcome, Usage
+from overnight.batches import Batch, BatchStatus, Outcome
 from overnight.errors import OvernightError
+from overnight.positions import PositionSet
 from overnight.providers.base import ResultPosition
 from overnight.storage.batches import MAX_AGE_EXCEEDED, lock_batch
 from overnight.storage.database import copying
+from overnight.storage.result_rows import COPY_RESULTS, NewResult, rows_of
 from overnight.storage.tables import batches, entries, results, stray_results
 
-_COPY_RESULTS = """
-copy overnight.results (
-    batch_id, position, outcome, error_code, reason, input_tokens, cache_read_tokens, cache_write_tokens,
-    cache_write_1h_tokens, output_tokens, reasoning_tokens, cost, list_cost, line
-) from stdin
-"""
 _COPY_STRAYS = "copy overnight.stray_results (batch_id, source, ends_at, number, kind, custom_id, line) from stdin"
 _COPY_SEEN = "copy (select position from overnight.results where batch_id = %s) to stdout"
 
 
 class IngestConflictError(OvernightError):
     """Somebody else ingests the same batch; its progress stands, this attempt must start again from there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewResult:
-    """The first line for an entry."""
-
-    position: int
-    outcome: Outcome
-    usage: Usage
-    cost: Cost
-    error_code: str | None
-    reason: str | None
-    line: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +38,16 @@ class Stray:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestedBlock:
-    """A block of lines, sorted out, and the positions before and behind it."""
+    """A block of lines, sorted out, and the positions before and behind it.
+
+    Attributes:
+        plain: the rows of plain lines, ready to be sent.
+        results: all other lines that are the first for their entry.
+    """
 
     before: ResultPosition
     after: ResultPosition
+    plain: bytes = b""
     results: Sequence[NewResult]
     strays: Sequence[Stray]
 
@@ -93,26 +82,6 @@ def outcome_without_line(batch: Batch) -> tuple[Outcome, str, str]:
     return _NO_LINE[batch.status]
 
 
-def _result_row(batch_id: UUID, result: NewResult) -> tuple[object, ...]:
-    usage = result.usage
-    return (
-        batch_id,
-        result.position,
-        result.outcome.value,
-        result.error_code,
-        result.reason,
-        usage.input_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        usage.cache_write_1h_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        result.cost.billed,
-        result.cost.list_price,
-        result.line,
-    )
-
-
 class ResultStore:
     """Results of batches."""
 
@@ -126,10 +95,13 @@ class ResultStore:
             row = (await connection.execute(query)).one()
         return ResultPosition(source=row.ingest_source, offset=row.ingest_offset)
 
-    async def seen(self, batch_id: UUID) -> set[int]:
+    async def seen(self, batch_id: UUID) -> PositionSet:
         """The entries that have a result already, by position."""
+        seen = PositionSet()
         async with self._engine.connect() as connection, copying(connection, _COPY_SEEN, batch_id) as copy:
-            return {int(bytes(block)) async for block in copy}
+            async for block in copy:
+                seen.add(int(bytes(block)))
+        return seen
 
     async def write(self, batch_id: UUID, block: IngestedBlock) -> None:
         """Commit a block together with its position.
@@ -139,16 +111,11 @@ class ResultStore:
         """
         async with self._engine.begin() as connection:
             await self._advance(connection, batch_id, block)
-            await self._copy(connection, _COPY_RESULTS, (_result_row(batch_id, result) for result in block.results))
-            source, ends_at = block.after.source, block.after.offset
-            await self._copy(
-                connection,
-                _COPY_STRAYS,
-                (
-                    (batch_id, source, ends_at, stray.number, stray.kind, stray.custom_id, stray.line)
-                    for stray in block.strays
-                ),
-            )
+            async with copying(connection, COPY_RESULTS) as copy:
+                await copy.write(memoryview(block.plain))  # the driver cuts it up, a view without copying
+                await copy.write(rows_of(batch_id, block.results))
+            if block.strays:
+                await self._copy_strays(connection, batch_id, block)
 
     async def _advance(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
         moved = await connection.execute(
@@ -164,9 +131,11 @@ class ResultStore:
         if moved.rowcount != 1:
             raise IngestConflictError(f"Batch {batch_id} is being ingested by another process as well.")
 
-    async def _copy(self, connection: AsyncConnection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        async with copying(connection, statement) as copy:
-            for row in rows:
+    async def _copy_strays(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
+        source, ends_at = block.after.source, block.after.offset
+        async with copying(connection, _COPY_STRAYS) as copy:
+            for stray in block.strays:
+                row = (batch_id, source, ends_at, stray.number, stray.kind, stray.custom_id, stray.line)
                 await copy.write_row(row)
 
     async def finish(self, batch_id: UUID, *, price_version: str | None) -> Batch:

@@ -168,13 +168,13 @@ entries = Table(
     Column("fields", JSON, comment="the Task's fields, behind `$settings` of its own; json, for jsonb refuses \\u0000"),
     Column("request", Text, nullable=False, comment="the provider's body for this entry, as sent"),
     PrimaryKeyConstraint("batch_id", "position"),
-    UniqueConstraint("batch_id", "custom_id"),
+    UniqueConstraint("batch_id", "custom_id", postgresql_include=["position"]),
 )
 
 results = Table(
     "results",
     metadata,
-    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("batch_id", UUID, nullable=False),
     Column("position", Integer, nullable=False, comment="of the entry"),
     Column("outcome", Text, nullable=False),
     Column("error_code", Text),
@@ -190,7 +190,7 @@ results = Table(
 outputs = Table(
     "outputs",
     metadata,
-    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("batch_id", UUID, nullable=False),
     Column("position", Integer, nullable=False, comment="of the entry"),
     Column(
         "output", JSON, comment="what the Task made of the response; null for tool calls alone, and for invalid ones"

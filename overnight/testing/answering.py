@@ -9,10 +9,10 @@ from pydantic_core import from_json
 from overnight.batches import Batch, Cost, Entry, Outcome, Usage
 from overnight.costs import tariff
 from overnight.hydrating import hydrated
-from overnight.ingesting import Sorter
+from overnight.ingesting import new_result
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint
 from overnight.providers import provider_facts
-from overnight.providers.base import LineBlock, ProviderFacts, ResultPosition
+from overnight.providers.base import ProviderFacts
 from overnight.reading import entry_of
 from overnight.simulator.answers import Setting
 from overnight.simulator.config import SimulatorConfig
@@ -20,7 +20,8 @@ from overnight.simulator.models import ModelReply, ModelRequest
 from overnight.simulator.results import answered_line, unfinished_line
 from overnight.storage.entries import NewEntry
 from overnight.storage.outputs import StoredEntry
-from overnight.storage.results import NewResult, outcome_without_line
+from overnight.storage.result_rows import NewResult
+from overnight.storage.results import outcome_without_line
 from overnight.tasks import Task
 from overnight.testing.replies import Reply, reply_of
 from overnight.testing.values import DEFAULT_MODEL, DEFAULT_PROVIDER, finished_batch
@@ -119,11 +120,9 @@ class _Asked:
             return NewResult(
                 position=1, outcome=outcome, usage=Usage(), cost=_UNKNOWN, error_code=code, reason=reason, line=""
             )
-        start = ResultPosition()
-        block = LineBlock(lines=[self._line(reply).removesuffix(b"\n")], position=start)
+        line = self._line(reply).removesuffix(b"\n")
         prices = tariff(self.batch.provider, self.batch.model, at=self.batch.submitted_at)
-        sorter = Sorter(facts=self.facts, token=_TOKEN, tariff=prices, positions={self.custom_id: 1}, seen=set())
-        return sorter.sort(block, start).results[0]
+        return new_result(1, self.facts.parse_line(line, _TOKEN), line, prices)
 
     def _line(self, reply: Reply) -> bytes:
         responder = _Given(reply)

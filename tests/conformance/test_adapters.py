@@ -30,7 +30,7 @@ from overnight.providers.base import (
     Undecided,
 )
 from overnight.providers.openai import OpenAI
-from tests.conformance.bench import CLAUDE, EMBEDDER, GPT, OPENAI_LIFE, SLOW, Bench
+from tests.conformance.bench import CLAUDE, EMBEDDER, GPT, OPENAI_LIFE, SLOW, Bench, Simulate
 
 Adapter = OpenAI | Anthropic
 NAMES = ("openai", "anthropic")
@@ -374,3 +374,17 @@ async def test_our_batch_is_found_beyond_the_first_page(job: Job, monkeypatch: p
     found = await job.adapter.find(job.submission)
     assert isinstance(found, ProviderReport)
     assert set(await job.results(found)) == {entry.custom_id for entry in job.entries}
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_server_that_can_sends_the_rest_of_a_file_only(simulate: Simulate, name: str) -> None:
+    bench = simulate(ranges=True)
+    job = Job(adapter_of(name, bench), bench)
+    report = await job.ended()
+    whole = await job.raw(report)
+    source = [block async for block in job.adapter.results(report, ResultPosition())][-1].position.source
+    offset = 0
+    for index, raw in enumerate(whole, start=1):
+        offset += len(raw) + 1
+        assert await job.raw(report, ResultPosition(source=source, offset=offset)) == whole[index:]
+    await job.adapter.aclose()

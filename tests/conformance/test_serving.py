@@ -242,3 +242,25 @@ def test_a_temporary_state_is_gone_with_its_simulator(simulate: Simulate) -> Non
         assert httpx.get(f"{where.url}/_simulator/state").status_code == 200
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{where.url}/_simulator/state")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "asked", "status", "said"),
+    [
+        (False, "bytes=5-", 200, None),
+        (True, "bytes=5-", 206, "bytes 5-{last}/{size}"),
+        (True, "bytes={size}-", 416, "bytes */{size}"),
+        (True, "bytes=5-6", 200, None),
+        (True, "lines=1-", 200, None),
+    ],
+)
+def test_a_download_begins_in_the_middle_only_where_the_simulator_is_told_so(
+    simulate: Simulate, *, ranges: bool, asked: str, status: int, said: str | None
+) -> None:
+    bench = simulate(ranges=ranges)
+    content = jsonl([openai_entry("a"), openai_entry("b")])
+    file = bench.openai.files.create(file=("in.jsonl", content), purpose="batch")
+    size = {"size": len(content), "last": len(content) - 1}
+    answer = bench.http.get(f"/v1/files/{file.id}/content", headers={"range": asked.format(**size)})
+    assert (answer.status_code, answer.headers.get("content-range")) == (status, said and said.format(**size))
+    assert answer.content == {200: content, 206: content[5:], 416: b""}[status]

@@ -16,7 +16,8 @@ from overnight.providers.base import Limits, ProviderReport, ResultPosition
 from overnight.schedule import PollSchedule
 from overnight.storage.batches import NewBatch
 from overnight.storage.entries import NewEntry, Room
-from overnight.storage.results import IngestedBlock, NewResult, Stray
+from overnight.storage.result_rows import NewResult
+from overnight.storage.results import IngestedBlock, Stray
 from overnight.storage.store import Store
 
 ROOM = Room(
@@ -114,3 +115,9 @@ def block(
 async def all_rows(engine: AsyncEngine, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
     async with engine.connect() as connection:
         return [tuple(row) for row in await connection.execute(text(query), parameters)]
+
+
+async def positions(store: Store, batch_id: UUID) -> dict[str, int]:
+    """The position of each custom id of a batch."""
+    query = "select custom_id, position from overnight.entries where batch_id = :batch order by position"
+    return dict(await all_rows(store._engine, query, batch=batch_id))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,10 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError, UnknownBatchError
 from overnight.ids import new_batch_id
-from overnight.storage.database import read_ahead
 from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
-from tests.integration.rows import ROOM, all_rows, each, filled, new_batch, new_entry, room, some
+from tests.integration.rows import ROOM, all_rows, each, filled, new_batch, new_entry, positions, room, some
 
 
 async def lines(store: Store, batch_id: Any) -> list[tuple[str, str]]:
@@ -43,13 +42,13 @@ async def test_entries_are_read_in_the_order_of_adding(store: Store) -> None:
     after = await store.batches.get(batch.id)
     assert after.entry_count == 3
     assert after.request_bytes == len('zam{"q":1}{"q":"é"}{"q":1}'.encode())
-    assert await store.entries.positions(batch.id) == {"z": 1, "a": 2, "m": 3}
+    assert await positions(store, batch.id) == {"z": 1, "a": 2, "m": 3}
 
 
 async def test_a_default_custom_id_is_the_label_and_the_position(store: Store) -> None:
     batch_id = await filled(store, 2)
     await store.entries.add(batch_id, each([new_entry(label="request"), new_entry("own")]), ROOM)
-    assert list(await store.entries.positions(batch_id)) == ["Ask-1", "Ask-2", "request-3", "own"]
+    assert list(await positions(store, batch_id)) == ["Ask-1", "Ask-2", "request-3", "own"]
 
 
 async def test_one_duplicate_keeps_all_entries_of_the_call_out_and_is_named(store: Store) -> None:
@@ -63,7 +62,7 @@ async def test_a_custom_id_of_an_earlier_call_is_a_duplicate_too(store: Store) -
     batch_id = await filled(store, 2)
     with pytest.raises(DuplicateCustomIdError, match="'Ask-2'"):
         await store.entries.add(batch_id, each([new_entry("b"), new_entry("Ask-2")]), ROOM)
-    assert await store.entries.positions(batch_id) == {"Ask-1": 1, "Ask-2": 2}
+    assert await positions(store, batch_id) == {"Ask-1": 1, "Ask-2": 2}
 
 
 async def test_a_default_id_that_a_user_has_given_away_is_named(store: Store) -> None:
@@ -75,7 +74,7 @@ async def test_a_default_id_that_a_user_has_given_away_is_named(store: Store) ->
 
 async def test_two_batches_can_have_the_same_custom_ids(store: Store) -> None:
     one, two = await filled(store), await filled(store)
-    assert await store.entries.positions(one) == await store.entries.positions(two)
+    assert await positions(store, one) == await positions(store, two)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +128,7 @@ async def test_a_cancelled_add_leaves_nothing_and_no_lock(store: Store) -> None:
 async def test_adds_at_once_take_turns(store: Store) -> None:
     batch = await store.batches.create(new_batch())
     await asyncio.gather(*(store.entries.add(batch.id, some(20), ROOM) for _ in range(8)))
-    positions = await store.entries.positions(batch.id)
-    assert positions == {f"Ask-{number}": number for number in range(1, 161)}
+    assert await positions(store, batch.id) == {f"Ask-{number}": number for number in range(1, 161)}
     assert (await store.batches.get(batch.id)).entry_count == 160
 
 
@@ -235,33 +233,6 @@ async def test_the_task_comes_with_each_request(store: Store) -> None:
     assert pages == [[("Ask", '{"q":1}'), (None, '{"q":"\\\\ é"}')]]
 
 
-async def numbers(drawn: list[int]) -> AsyncGenerator[int, None]:
-    for number in range(1, 6):
-        drawn.append(number)
-        yield number
-
-
-async def test_reading_ahead_is_one_step_ahead_and_no_further() -> None:
-    drawn: list[int] = []
-    seen = []
-    async for number in read_ahead(numbers(drawn)):
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        seen.append((number, max(drawn)))
-    assert seen == [(1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
-
-
-async def test_reading_ahead_passes_an_error_on_where_it_belongs() -> None:
-    async def failing() -> AsyncGenerator[int, None]:
-        yield 1
-        raise LookupError("the server went away")
-
-    ahead = read_ahead(failing())
-    assert await anext(ahead) == 1
-    with pytest.raises(LookupError, match="went away"):
-        await anext(ahead)
-
-
 async def test_a_reader_that_stops_early_gives_its_connection_back(store: Store) -> None:
     batch_id = await filled(store, 2500)
     for _ in range(25):
@@ -293,6 +264,23 @@ async def test_fifty_thousand_entries_stream_in_and_out(store: Store) -> None:
     found = await lines(store, batch_id)
     assert len(found) == 50_000
     assert (found[0][0], found[-1][0]) == ("Ask-1", "Ask-50000")
-    positions = await store.entries.positions(batch_id)
-    assert positions["Ask-31415"] == 31_415
-    assert len(positions) == 50_000
+    assert await store.entries.positions(batch_id, ["Ask-31415", "Ask-0", "Ask-50000"]) == [31_415, None, 50_000]
+
+
+async def test_custom_ids_are_looked_up_in_their_order_and_in_their_batch_only(store: Store) -> None:
+    one, two = await filled(store, 3), await filled(store, 1)
+    await store.entries.add(two, each([new_entry("own_id-7")]), ROOM)
+    asked = ["Ask-3", "", "Ask-1", "own_id-7", "ask-1", "Ask-3"]
+    assert await store.entries.positions(one, asked) == [3, None, 1, None, None, 3]
+    assert await store.entries.positions(two, asked) == [None, None, 1, 2, None, None]
+    assert await store.entries.positions(two, [""]) == [None]
+
+
+async def test_ids_of_one_label_and_the_position_are_known_by_their_label(store: Store) -> None:
+    plain, mixed, own = await filled(store, 3), await filled(store, 2), await store.batches.create(new_batch())
+    await store.entries.add(mixed, each([new_entry(label="request")]), ROOM)
+    await store.entries.add(own.id, each([new_entry("own-1"), new_entry("own-3")]), ROOM)
+    named = await store.batches.create(new_batch())
+    await store.entries.add(named.id, each([new_entry("own-1"), new_entry("own-2")]), ROOM)
+    ids = (plain, mixed, own.id, named.id, new_batch().id)
+    assert [await store.entries.label(batch_id) for batch_id in ids] == ["Ask", None, None, "own", None]

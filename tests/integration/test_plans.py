@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from overnight.batches import Outcome
 from overnight.ids import new_batch_id
 from overnight.storage.database import fetching
-from overnight.storage.entries import page_query
+from overnight.storage.entries import POSITIONS, page_query
 from overnight.storage.store import Store
 from tests.integration.rows import new_batch
 
@@ -99,6 +99,18 @@ async def test_a_page_of_requests_is_read_by_index_and_no_further(
         plan = "\n".join(row[0] for row in rows)
         assert "entries_pkey" in plan, plan
         assert rows_touched(plan) <= 1_000, plan
+
+
+async def test_the_entries_of_a_block_are_looked_up_one_by_one_however_large_the_batch(
+    engine: AsyncEngine, batch_id: UUID
+) -> None:
+    custom_ids = ",".join(f"c-{number}" for number in range(LATE, LATE + 1_000))
+    async with engine.connect() as connection:
+        query = text(f"explain (analyze, timing off) {POSITIONS}")
+        rows = await connection.execute(query, {"batch_id": batch_id, "custom_ids": custom_ids})
+        plan = "\n".join(row[0] for row in rows)
+    assert "entries_batch_id_custom_id_key" in plan, plan
+    assert rows_touched(plan) <= 1_000, plan
 
 
 BY_BATCH = [

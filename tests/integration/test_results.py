@@ -4,12 +4,14 @@ from uuid import UUID
 
 import pytest
 from psycopg import Error as PsycopgError
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import BatchStatus, Cost, Outcome, Usage
 from overnight.providers.base import ResultPosition
 from overnight.storage.batches import MAX_AGE_EXCEEDED
+from overnight.storage.outputs import Verdict
 from overnight.storage.results import IngestConflictError, Stray
 from overnight.storage.store import Store
 from tests.integration.rows import COST, USAGE, accepted, all_rows, block, over, report, result
@@ -240,3 +242,35 @@ async def test_a_batch_of_the_provider_that_failed_at_once_has_no_lines_and_cost
     await store.batches.record_report(batch_id, report(BatchStatus.FAILED))
     batch = await store.results.finish(batch_id, price_version="v")
     assert batch.cost == Cost(billed=Decimal(0), list_price=Decimal(0))
+
+
+async def test_a_batch_that_is_deleted_takes_everything_of_it_along_and_nothing_else(
+    store: Store, engine: AsyncEngine
+) -> None:
+    one, two = await over(store), await over(store)
+    for batch_id in (one, two):
+        stray = Stray(number=0, kind="malformed", custom_id=None, line=b"x")
+        await store.results.write(batch_id, block([result(1)], to=100, strays=[stray]))
+        await store.results.finish(batch_id, price_version=None)
+        await store.outputs.write(batch_id, [Verdict(position=1, output="1")], before=0, after=1)
+    async with engine.begin() as connection:
+        await connection.execute(text("delete from overnight.batches where id = :id"), {"id": one})
+    for table, left in {"entries": 3, "results": 3, "outputs": 1, "stray_results": 1, "submissions": 1}.items():
+        assert await all_rows(engine, f"select batch_id, count(*) from overnight.{table} group by 1") == [(two, left)]
+
+
+async def test_a_block_that_races_with_the_deletion_of_its_batch_leaves_no_orphan(
+    store: Store, engine: AsyncEngine
+) -> None:
+    batch_id = await over(store)
+
+    async def delete() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("delete from overnight.batches where id = :id"), {"id": batch_id})
+
+    write = store.results.write(batch_id, block([result(1, line="x" * 5_000_000)], to=100))
+    await asyncio.gather(write, delete(), return_exceptions=True)
+    assert await all_rows(engine, "select count(*) from overnight.results") == [(0,)]
+    with pytest.raises(IngestConflictError):
+        await store.results.write(batch_id, block([result(2)], to=100))
+    assert await all_rows(engine, "select count(*) from overnight.results") == [(0,)]

@@ -1,11 +1,16 @@
 """Any mixture of lines, in any order, cut and interrupted anywhere: each line and each entry is accounted for once."""
 
 import json
+import re
+import tracemalloc
+from asyncio import run
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -13,15 +18,18 @@ from hypothesis import strategies as st
 
 from overnight.batches import Outcome
 from overnight.costs import tariff
-from overnight.ingesting import Sorter
+from overnight.ingesting import Sorter, numbered
+from overnight.positions import PositionSet
 from overnight.providers import provider_facts
-from overnight.providers._jsonl import LineSplitter
+from overnight.providers._jsonl import LineSplitter, gathered
 from overnight.providers.base import LineBlock, ProviderFacts, ResultPosition
-from overnight.storage.results import NewResult, Stray
+from overnight.storage.result_rows import rows_of
+from overnight.storage.results import IngestedBlock, Stray
 
 ENTRIES = 6
 POSITIONS = {f"e-{number}": number for number in range(1, ENTRIES + 1)}
 TOKEN = "ab12cd34"
+BATCH_ID = UUID(int=7)
 FACTS = provider_facts("openai")
 START = ResultPosition(source="output")
 
@@ -32,14 +40,51 @@ def line(custom_id: str, text: str = "", **usage: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def sorter(seen: set[int] | None = None, facts: ProviderFacts = FACTS) -> Sorter:
+async def positions(custom_ids: Sequence[str]) -> list[int | None]:
+    return [POSITIONS.get(custom_id) for custom_id in custom_ids]
+
+
+def sorter(seen: Iterable[int] = (), facts: ProviderFacts = FACTS) -> Sorter:
     return Sorter(
+        batch_id=BATCH_ID,
         facts=facts,
         token=TOKEN,
         tariff=tariff("openai", "gpt-4o-mini"),
-        positions=POSITIONS,
-        seen=seen if seen is not None else set(),
+        positions=positions,
+        seen=PositionSet(seen),
     )
+
+
+UNESCAPED = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as Postgres would read it out of COPY's text."""
+
+    position: int
+    outcome: str
+    usage: tuple[int, ...]
+    costs: tuple[Decimal | None, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        return self.texts[-1]
+
+
+def rows(block: IngestedBlock) -> list[Row]:
+    """The rows of a block, the plain and the others."""
+    return [_row(text) for text in (block.plain + rows_of(BATCH_ID, block.results)).decode().split("\n")[:-1]]
+
+
+def _row(text: str) -> Row:
+    batch_id, position, outcome, *rest = (
+        re.sub(r"\\.", lambda found: UNESCAPED[found[0]], field) for field in text.split("\t")
+    )
+    assert batch_id == str(BATCH_ID)
+    costs = tuple(Decimal(cost) if cost else None for cost in rest[6:8])
+    return Row(int(position), outcome, tuple(map(int, rest[:6])), costs, tuple(rest[8:]))
 
 
 @dataclass
@@ -47,7 +92,7 @@ class Database:
     """What is committed: nothing of a block, or all of it together with its position."""
 
     position: ResultPosition = START
-    results: dict[int, NewResult] = field(default_factory=dict)
+    results: dict[int, Row] = field(default_factory=dict)
     strays: dict[tuple[int, int], Stray] = field(default_factory=dict)
 
     def commit(self, before: ResultPosition, after: ResultPosition, results: Any, strays: Any) -> None:
@@ -73,13 +118,13 @@ def ingest(file: bytes, lives: list[tuple[list[int], int]]) -> Database:
     """Each life reads with cuts of its own and dies after so many blocks, with one more sorted but not committed."""
     database = Database()
     for cuts, survived in [*lives, ([], 10**6)]:
-        living = sorter(seen=set(database.results))
+        living = sorter(seen=database.results)
         position = database.position
         for number, block in enumerate(blocks(file, cuts, position)):
-            sorted_out = living.sort(block, position)
+            sorted_out = run(living.sort(block, position))
             if number == survived:
                 break
-            database.commit(sorted_out.before, sorted_out.after, sorted_out.results, sorted_out.strays)
+            database.commit(sorted_out.before, sorted_out.after, rows(sorted_out), sorted_out.strays)
             position = block.position
     return database
 
@@ -139,10 +184,10 @@ def test_the_first_line_of_an_entry_wins_across_crashes(lines: list[bytes], live
     assert kept == {name: raw.decode("utf-8", "replace") for name, raw in first.items()}
 
 
-def sort(*lines: bytes) -> tuple[list[NewResult], list[Stray]]:
+def sort(*lines: bytes) -> tuple[list[Row], list[Stray]]:
     block = LineBlock(lines=lines, position=ResultPosition(source="output", offset=9))
-    made = sorter().sort(block, ResultPosition(source="output"))
-    return list(made.results), list(made.strays)
+    made = run(sorter().sort(block, ResultPosition(source="output")))
+    return rows(made), list(made.strays)
 
 
 def test_a_stray_keeps_its_bytes_and_its_number() -> None:
@@ -164,8 +209,8 @@ def test_a_line_that_names_its_entry_stays_with_it_though_its_bytes_are_no_text(
 
 def test_a_result_has_its_cost() -> None:
     results, _ = sort(line("e-3", prompt_tokens=1_000_000, completion_tokens=0))
-    assert results[0].cost.billed == Decimal("0.075")
-    assert results[0].usage.input_tokens == 1_000_000
+    assert results[0].costs == (Decimal("0.075"), Decimal("0.15"))
+    assert results[0].usage == (1_000_000, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +233,41 @@ def test_anthropics_lines_are_ours_by_their_token_only() -> None:
         json.dumps({"custom_id": custom_id, "result": {"type": "canceled"}}).encode()
         for custom_id in (f"e-1-{TOKEN}", "e-2", "e-3-zzzzzzzz", f"e-1-{TOKEN}", f"e-99-{TOKEN}")
     ]
-    made = sorter(facts=facts).sort(LineBlock(lines=lines, position=ResultPosition(offset=1)), ResultPosition())
-    assert [(result.position, result.outcome) for result in made.results] == [(1, Outcome.CANCELED)]
+    made = run(sorter(facts=facts).sort(LineBlock(lines=lines, position=ResultPosition(offset=1)), ResultPosition()))
+    assert [(result.position, result.outcome) for result in rows(made)] == [(1, Outcome.CANCELED)]
     assert [stray.kind for stray in made.strays] == ["unknown", "unknown", "duplicate", "unknown"]
+
+
+async def streamed(count: int) -> AsyncIterator[LineBlock]:
+    """Blocks as they come off the wire, of lines that nobody holds."""
+    for start in range(0, count, 100):
+        lines = [line(f"e-{number}", "x" * 200, prompt_tokens=1) for number in range(start + 1, start + 101)]
+        yield LineBlock(
+            lines=lines, position=ResultPosition(source="output", offset=(start + 100) * 400), is_plain=True
+        )
+
+
+async def peak_while_sorting(count: int) -> int:
+    sorting = replace(sorter(), positions=numbered("e", count)).sorted(gathered(streamed(count), size=100_000), START)
+    tracemalloc.start()
+    async for block in sorting:
+        assert block.plain
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+async def test_ten_times_the_lines_are_sorted_in_the_same_memory() -> None:
+    small, large = await peak_while_sorting(2_000), await peak_while_sorting(20_000)
+    # What pydantic keeps of short strings is bounded, and under a megabyte; the ids alone would be three.
+    assert large - small < 1_500_000
+
+
+ends = st.one_of(st.integers(-5, 10**7).map(str), st.text(max_size=4), st.from_regex(r"\A0*\d+\Z"))
+
+
+@given(st.integers(1, 10**6), ends)
+def test_a_numbered_id_is_found_exactly_as_it_was_made(count: int, end: str) -> None:
+    found = run(numbered("Ask-2", count)([f"Ask-2-{end}", f"ask-2-{end}", end, ""]))
+    made = end.isdecimal() and end.isascii() and str(int(end)) == end and 1 <= int(end) <= count
+    assert list(found) == [int(end) if made else None, None, None, None]

@@ -280,3 +280,75 @@ async def test_a_connection_that_breaks_in_a_download_is_waited_out() -> None:
 
     with pytest.raises(TransientProviderError, match="ReadError"):
         await lines_of(httpx.Response(200, stream=Breaking()))
+
+
+# Downloads that go on where an earlier one was committed.
+
+FILE = b'{"n":1}\n{"n":22}\n{"n":333}\n'
+BEHIND_FIRST = 8
+
+
+class FileServer:
+    """A result file, from a server that answers a wish for its rest in a way of its own."""
+
+    def __init__(self, rest: httpx.Response | None) -> None:
+        self.rest, self.asked = rest, list[str | None]()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.headers.get("range"))
+        return self.rest if self.asked[-1] and self.rest else httpx.Response(200, content=FILE)
+
+    async def lines(self, offset: int) -> list[bytes]:
+        dialect = Dialect(provider="fake", read_fault=read_fault, final_codes=frozenset())
+        client = Api(dialect, base_url="http://fake", headers={}, transport=httpx.MockTransport(self))
+        position = ResultPosition(source="results", offset=offset)
+        return [line async for block in client.lines("read", "/x", position) for line in block.lines]
+
+
+def rest(start: int, end: int = len(FILE) - 1, size: str = str(len(FILE)), **headers: str) -> httpx.Response:
+    said = {"content-range": f"bytes {start}-{end}/{size}", **headers}
+    return httpx.Response(206, content=FILE[start : end + 1], headers=said)
+
+
+async def test_only_the_rest_of_a_file_is_asked_for() -> None:
+    server = FileServer(rest(BEHIND_FIRST - 1))
+    assert await server.lines(BEHIND_FIRST) == [b'{"n":22}', b'{"n":333}']
+    assert server.asked == [f"bytes={BEHIND_FIRST - 1}-"]
+
+
+async def test_behind_the_last_line_there_is_nothing_and_that_is_no_error() -> None:
+    server = FileServer(rest(len(FILE) - 1))
+    assert await server.lines(len(FILE)) == []
+    assert server.asked == [f"bytes={len(FILE) - 1}-"]
+
+
+async def test_the_beginning_of_a_file_is_asked_for_without_a_range() -> None:
+    server = FileServer(None)
+    assert len(await server.lines(0)) == 3
+    assert server.asked == [None]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        rest(0),
+        rest(BEHIND_FIRST),
+        rest(BEHIND_FIRST - 1, end=BEHIND_FIRST + 8),
+        rest(BEHIND_FIRST - 1, size="*"),
+        rest(BEHIND_FIRST - 1, **{"content-range": "lines 1-3/3"}),
+        httpx.Response(206, content=FILE[BEHIND_FIRST - 1 :]),
+        httpx.Response(416, headers={"content-range": f"bytes */{len(FILE)}"}),
+    ],
+    ids=["whole", "other start", "one late", "cut", "no size", "lines", "unsaid", "refused"],
+)
+async def test_a_server_that_does_not_send_the_rest_is_read_from_the_beginning(answer: httpx.Response | None) -> None:
+    server = FileServer(answer)
+    assert await server.lines(BEHIND_FIRST) == [b'{"n":22}', b'{"n":333}']
+
+
+async def test_a_file_that_is_gone_meanwhile_is_not_asked_for_twice() -> None:
+    server = FileServer(httpx.Response(404, json={"error": {"message": "gone"}}))
+    with pytest.raises(PermanentProviderError, match="gone"):
+        await server.lines(BEHIND_FIRST)
+    assert len(server.asked) == 1

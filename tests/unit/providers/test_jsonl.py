@@ -1,10 +1,12 @@
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overnight.providers._jsonl import KEPT_OF_LONG_LINE, LineSplitter
+from overnight.errors import TransientProviderError
+from overnight.providers._jsonl import KEPT_OF_LONG_LINE, LineSplitter, gathered
 from overnight.providers.base import LineBlock, ResultPosition
 
 
@@ -88,3 +90,41 @@ def test_an_endless_last_line_keeps_its_place_in_the_count() -> None:
     data = b"y" * 5000
     (block,) = split(data, list(range(0, 5000, 100)), max_line=2000)
     assert block.position.offset == 5000
+
+
+# Larger blocks.
+
+
+async def blocks_of(data: bytes, step: int, error: Exception | None = None) -> AsyncIterator[LineBlock]:
+    for block in split(data, list(range(0, len(data), step))):
+        yield block
+    if error:
+        raise error
+
+
+async def test_small_blocks_become_larger_ones_with_the_same_lines() -> None:
+    data = b"".join(b"%d\n" % number for number in range(1000))
+    found = [block async for block in gathered(blocks_of(data, 50), size=900)]
+    assert lines(found) == data.split()
+    assert [block.position.offset for block in found][-1] == len(data)
+    assert 2 < len(found) < 6
+
+
+async def test_a_block_is_plain_where_all_of_its_parts_are() -> None:
+    data = b'{"a":1}\n{"a":"NaN"}\n{"a":2}\n'
+    assert [block.is_plain async for block in gathered(blocks_of(data, 8))] == [False]
+    assert [block.is_plain async for block in gathered(blocks_of(data, 8), size=1)] != [False]
+    assert [block.is_plain async for block in gathered(blocks_of(b"{}\n{}\n", 3))] == [True]
+
+
+async def test_what_came_before_an_error_is_not_lost_with_it() -> None:
+    found: list[LineBlock] = []
+    broken = TransientProviderError("openai", "read", "cut")
+
+    async def read() -> None:
+        async for block in gathered(blocks_of(b"1\n2\n3\n", 2, broken)):
+            found.append(block)  # noqa: PERF401 - the error is the point
+
+    with pytest.raises(TransientProviderError):
+        await read()
+    assert lines(found) == [b"1", b"2", b"3"]

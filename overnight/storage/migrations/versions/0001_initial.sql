@@ -82,7 +82,7 @@ create table overnight.entries (
     fields json,
     request text not null,
     constraint entries_pkey primary key (batch_id, position),
-    constraint entries_batch_id_custom_id_key unique (batch_id, custom_id),
+    constraint entries_batch_id_custom_id_key unique (batch_id, custom_id) include (position),
     constraint entries_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
 );
 comment on column overnight.entries.position is '1, 2, ... in the order of adding';
@@ -96,8 +96,7 @@ create table overnight.outputs (
     output json,
     tool_calls json,
     constraint outputs_pkey primary key (batch_id, position),
-    constraint outputs_not_empty_check check (output is not null or tool_calls is not null),
-    constraint outputs_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
+    constraint outputs_not_empty_check check (output is not null or tool_calls is not null)
 );
 comment on column overnight.outputs.position is 'of the entry';
 comment on column overnight.outputs.output is 'what the Task made of the response; null for tool calls alone, and for invalid ones';
@@ -119,8 +118,7 @@ create table overnight.results (
     list_cost numeric,
     line text,
     constraint results_pkey primary key (batch_id, position),
-    constraint results_outcome_check check (outcome in ('succeeded', 'errored', 'canceled', 'expired', 'missing', 'invalid')),
-    constraint results_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade
+    constraint results_outcome_check check (outcome in ('succeeded', 'errored', 'canceled', 'expired', 'missing', 'invalid'))
 );
 comment on column overnight.results.position is 'of the entry';
 comment on column overnight.results.line is 'the provider''s line as received; null where there was none';
@@ -163,3 +161,14 @@ comment on column overnight.submissions.token is 'marks what is ours at the prov
 comment on column overnight.submissions.file_id is 'the provider''s id of the uploaded input';
 comment on column overnight.submissions.marker is 'the newest batch at the provider before the first create';
 create unique index submissions_open_key on overnight.submissions (batch_id) where abandoned_at is null;
+
+-- In place of foreign keys, which would look the batch up again for each of a hundred thousand rows (docs/decisions/0021).
+create function overnight.delete_rows_of_batch() returns trigger language plpgsql as $$
+begin
+    delete from overnight.results where batch_id = old.id;
+    delete from overnight.outputs where batch_id = old.id;
+    return null;
+end
+$$;
+create trigger batches_delete_rows after delete on overnight.batches
+    for each row execute function overnight.delete_rows_of_batch();

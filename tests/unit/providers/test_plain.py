@@ -1,0 +1,157 @@
+"""The short way and the careful one say the same of every line that the short one takes."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from overnight.batches import Outcome, Usage
+from overnight.providers import provider_facts
+from overnight.providers.base import MalformedLineError, PlainLine, ProviderFacts, ResultLine, has_odd_bytes
+
+TOKEN = "ab12cd34"
+OPENAI, ANTHROPIC = provider_facts("openai"), provider_facts("anthropic")
+
+counts = st.integers(0, 2**31 - 1)
+oddities = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 2**40), st.floats(), st.text(max_size=3), st.just({}), st.just([])
+)
+
+
+def details(*names: str) -> st.SearchStrategy[Any]:
+    return st.one_of(st.none(), st.fixed_dictionaries({}, optional=dict.fromkeys(names, counts)))
+
+
+into = details("cached_tokens", "cache_write_tokens")
+out = details("reasoning_tokens")
+responses = st.fixed_dictionaries(
+    {"input_tokens": counts},
+    optional={"output_tokens": counts, "input_tokens_details": into, "output_tokens_details": out},
+)
+chat = st.fixed_dictionaries(
+    {"prompt_tokens": counts},
+    optional={"completion_tokens": counts, "prompt_tokens_details": into, "completion_tokens_details": out},
+)
+openai_lines = st.builds(
+    lambda usage, extra: {
+        "custom_id": "e-1",
+        "response": {"status_code": 200, "body": {"usage": usage, **extra}},
+        "error": None,
+    },
+    st.one_of(responses, chat, st.builds(lambda one, two: one | two, responses, chat)),
+    st.sampled_from([{}, {"status": "completed"}, {"status": "incomplete"}, {"text": "NaN and Infinity"}]),
+)
+anthropic_usage = st.fixed_dictionaries(
+    {"input_tokens": counts, "output_tokens": counts},
+    optional={
+        "cache_read_input_tokens": st.none() | counts,
+        "cache_creation_input_tokens": st.none() | counts,
+        "cache_creation": details("ephemeral_1h_input_tokens"),
+        "output_tokens_details": details("thinking_tokens"),
+    },
+)
+anthropic_lines = st.builds(
+    lambda usage: {"custom_id": f"e-1-{TOKEN}", "result": {"type": "succeeded", "message": {"usage": usage}}},
+    anthropic_usage,
+)
+
+
+def with_oddity(value: Any, path: tuple[str, ...], odd: Any, *, drop: bool) -> Any:
+    """The same value with another one somewhere in it, or with a key gone."""
+    key, *rest = path
+    if rest:
+        return {**value, key: with_oddity(value[key], tuple(rest), odd, drop=drop)}
+    return {name: item for name, item in value.items() if name != key} if drop else {**value, key: odd}
+
+
+def walk(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        return [path]
+    return [*([path] if path else []), *(place for key, item in value.items() for place in walk(item, (*path, key)))]
+
+
+def plainly(facts: ProviderFacts, line: bytes) -> PlainLine | None:
+    return None if has_odd_bytes(line) else facts.read_plain(line, TOKEN)
+
+
+def carefully(facts: ProviderFacts, line: bytes) -> ResultLine | None:
+    try:
+        return facts.parse_line(line, TOKEN)
+    except MalformedLineError:
+        return None
+
+
+def agree(facts: ProviderFacts, line: bytes) -> bool:
+    """Whether the line is plain; if so, both ways must agree."""
+    plain = plainly(facts, line)
+    if plain is None:
+        return False
+    custom_id, spent, read, written, hourly, made, thought = plain
+    usage = Usage(
+        input_tokens=spent,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=hourly,
+        output_tokens=made,
+        reasoning_tokens=thought,
+    )
+    assert carefully(facts, line) == ResultLine(custom_id=custom_id, outcome=Outcome.SUCCEEDED, usage=usage)
+    return True
+
+
+@pytest.mark.parametrize(("facts", "values"), [(OPENAI, openai_lines), (ANTHROPIC, anthropic_lines)])
+def test_lines_that_are_in_order_are_plain_and_read_alike(facts: ProviderFacts, values: Any) -> None:
+    @given(values, st.booleans())
+    def hold(value: Any, escapes: Any) -> None:
+        line = json.dumps(value, ensure_ascii=escapes).encode()
+        assert agree(facts, line) is not has_odd_bytes(line)
+
+    hold()
+
+
+@pytest.mark.parametrize(("facts", "values"), [(OPENAI, openai_lines), (ANTHROPIC, anthropic_lines)])
+def test_a_line_with_anything_odd_in_it_is_read_alike_or_not_plain(facts: ProviderFacts, values: Any) -> None:
+    @given(values, st.data(), oddities, st.booleans())
+    def hold(value: Any, data: st.DataObject, odd: Any, drop: Any) -> None:
+        path = data.draw(st.sampled_from(walk(value)))
+        agree(facts, json.dumps(with_oddity(value, path, odd, drop=drop)).encode())
+
+    hold()
+
+
+@pytest.mark.parametrize(("facts", "values"), [(OPENAI, openai_lines), (ANTHROPIC, anthropic_lines)])
+def test_a_line_with_any_byte_changed_is_read_alike_or_not_plain(facts: ProviderFacts, values: Any) -> None:
+    @given(values, st.integers(0, 10_000), st.binary(max_size=2))
+    @example({}, 0, b"\xef\xbb")
+    def hold(value: Any, place: int, replacement: bytes) -> None:
+        line = json.dumps(value).encode()
+        place %= len(line)
+        agree(facts, line[:place] + replacement + line[place + 1 :])
+
+    hold()
+
+
+HEAD = b'{"custom_id":"e-1","response":{"status_code":200,"body":{"usage":{"input_tokens":1},"x":'
+
+
+@pytest.mark.parametrize(
+    "value", [b"NaN", b"-Infinity", b'"\\ud800"', b'"\xff"', b'"\x01"', b"[" * 300 + b"]" * 300, b"1" * 5000, b"1,"]
+)
+def test_what_is_no_json_is_not_plain(value: bytes) -> None:
+    assert plainly(OPENAI, HEAD + value + b'}},"error":null}') is None
+    assert plainly(OPENAI, HEAD + b'1}},"error":null}') is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"custom_id":"e-1","custom_id":"e-2","response":{"status_code":200,"body":{"usage":{"input_tokens":1}}}}',
+        b'{"custom_id":"e-1","response":{"status_code":200,"status_code":500,"body":{"usage":{"input_tokens":1}}}}',
+        b'{"custom_id":"e-1","response":{"status_code":200,"body":{"usage":{"input_tokens":1,"input_tokens":2}}}}',
+        b'{"custom_id":"e-1\\n","response":{"status_code":200,"body":{"usage":{"input_tokens":1}}}}',
+    ],
+)
+def test_keys_that_come_twice_and_ids_that_end_oddly_are_read_alike(line: bytes) -> None:
+    agree(OPENAI, line)
