@@ -1,7 +1,6 @@
 """Ingest: result lines into Postgres, from where a dead attempt stopped."""
 
 import logging
-import time
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial

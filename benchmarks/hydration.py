@@ -20,8 +20,9 @@ from stand import ENDPOINTS, Laps, database, ended_batch, file_server, machine, 
 from temporalio.testing import ActivityEnvironment
 
 from activities import Services
-from activities.finalize import HydrateActivities, IngestActivities
+from activities.finalize import IngestActivities
 from overnight.contracts import BatchRef
+from overnight.handling import HydrateActivities
 from overnight.providers import provider_facts
 from overnight.storage.store import Store
 

@@ -37,9 +37,10 @@ from stand import (
 from temporalio.testing import ActivityEnvironment
 
 from activities import Services
-from activities.finalize import HydrateActivities, IngestActivities
+from activities.finalize import IngestActivities
 from overnight.contracts import BatchRef
 from overnight.embedded import EmbeddedPostgres
+from overnight.handling import HydrateActivities
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, room
 from overnight.providers import provider_facts
