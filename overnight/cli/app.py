@@ -130,6 +130,27 @@ def codec_server(
     finish(serve_codec(host=host, port=port, ui_origins=origins, names=name or []))
 
 
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Where to listen; off loopback OVERNIGHT_UI_TOKEN is needed.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 is any free one.")] = 8420,
+    temporal_ui: Annotated[
+        str | None,
+        typer.Option(envvar="OVERNIGHT_TEMPORAL_UI_URL", help="Where Temporal's UI is served, for links to workflows."),
+    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="A further host name of this server.")] = None,
+) -> None:
+    """Look at batches, entries and costs in a browser. Nothing can be changed there."""
+    from overnight.cli.extras import require_ui  # noqa: PLC0415 - imported when it runs
+
+    require_ui("overnight ui")
+    from overnight.cli.ui import serve_console  # noqa: PLC0415 - needs the extra
+
+    _finish(serve_console(host=host, port=port, names=name or [], temporal_ui=temporal_ui))
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     short_help="Run the provider simulator; `overnight simulate --help` lists its options.",

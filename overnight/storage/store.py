@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.settings import Settings
 from overnight.storage.batches import BatchStore
+from overnight.storage.console import ConsoleStore
 from overnight.storage.database import check_schema, create_engine, upgrade
 from overnight.storage.dispatches import DispatchStore
 from overnight.storage.entries import EntryStore
@@ -35,6 +36,7 @@ class Store:
         self.dispatches = DispatchStore(engine)
         self.retention = RetentionStore(engine)
         self.retries = RetryStore(engine)
+        self.console = ConsoleStore(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, pooled: bool = True) -> Self:

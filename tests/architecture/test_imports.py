@@ -24,6 +24,8 @@ _PLANTED = {
         ("overnight/client.py", "import httpx")
     ],
     "SQL is the storage's business": [("overnight/intake.py", "from psycopg.errors import UniqueViolation")],
+    "Pages for people are the console's business": [("overnight/cli/ui.py", "import jinja2")],
+    "Serving HTTP is the business of few": [("overnight/costs.py", "import starlette.applications")],
     "Temporal stays at the edges: no Task, handler, provider or table needs it": [
         ("overnight/tasks.py", "from temporalio import activity")
     ],

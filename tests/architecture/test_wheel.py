@@ -52,6 +52,14 @@ def test_the_wheel_has_the_migrations_sql_and_says_that_it_is_typed(contents: se
     assert {*sql, "overnight/py.typed"} <= contents
 
 
+def test_the_wheel_has_the_consoles_templates_and_static_files(contents: set[str]) -> None:
+    folder = ROOT / "overnight/console"
+    files = {str(file.relative_to(ROOT)) for place in ("templates", "static") for file in (folder / place).iterdir()}
+
+    assert {f"overnight/console/{name}" for name in ("templates/base.html", "static/console.css")} <= files
+    assert files <= contents
+
+
 def test_the_license_travels_along(contents: set[str]) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in contents)
 

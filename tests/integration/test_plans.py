@@ -1,7 +1,9 @@
 """Reads of a page cost what the page holds, wherever in a batch it is and however many batches there are."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -11,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import Outcome
 from overnight.ids import new_batch_id
+from overnight.storage.console_values import BatchChoice, Edge, Part, Place
 from overnight.storage.database import fetching
 from overnight.storage.entries import POSITIONS, page_query
 from overnight.storage.store import Store
@@ -51,6 +54,21 @@ class Plans:
 
     async def of(self, reading: AsyncIterator[object]) -> str:
         """The plan of the first page."""
+        with self._watching() as seen:
+            async for _ in reading:
+                break
+        return await self._explained(*seen[0])
+
+    async def of_each(self, asking: Awaitable[object]) -> str:
+        """The plans of all that is selected."""
+        with self._watching() as seen:
+            await asking
+        asked = [(statement, parameters) for statement, parameters in seen if not statement.startswith("set ")]
+        assert asked
+        return "\n".join([await self._explained(*selected) for selected in asked])
+
+    @contextmanager
+    def _watching(self) -> Iterator[list[tuple[str, object]]]:
         seen: list[tuple[str, object]] = []
 
         def keep(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
@@ -58,11 +76,11 @@ class Plans:
 
         event.listen(self._engine.sync_engine, "before_cursor_execute", keep)
         try:
-            async for _ in reading:
-                break
+            yield seen
         finally:
             event.remove(self._engine.sync_engine, "before_cursor_execute", keep)
-        statement, parameters = seen[0]
+
+    async def _explained(self, statement: str, parameters: object) -> str:
         async with self._engine.connect() as connection:
             rows = await connection.exec_driver_sql(f"explain (analyze, timing off) {statement}", parameters)  # type: ignore[arg-type]
             return "\n".join(row[0] for row in rows)
@@ -111,6 +129,59 @@ async def test_the_entries_of_a_block_are_looked_up_one_by_one_however_large_the
         plan = "\n".join(row[0] for row in rows)
     assert "entries_batch_id_custom_id_key" in plan, plan
     assert rows_touched(plan) <= 1_000, plan
+
+
+async def test_the_console_reads_a_page_of_entries_by_index_wherever_it_is(
+    store: Store, plans: Plans, batch_id: UUID
+) -> None:
+    places = (Place(), Place(LATE), Place(LATE, backwards=True), Place(ENTRIES + 1, backwards=True))
+    for outcome in (None, Outcome.SUCCEEDED, Outcome.ERRORED, Outcome.MISSING):
+        for place in places:
+            plan = await plans.of_each(store.console.entries(batch_id, place=place, size=50, outcome=outcome))
+            assert "Seq Scan" not in plan, plan
+            assert rows_touched(plan) <= 110, plan
+
+
+async def test_the_console_finds_entries_by_key_and_adds_up_nothing_that_is_added_up(
+    store: Store, plans: Plans, batch_id: UUID
+) -> None:
+    for asking in (
+        store.console.entry(batch_id, LATE),
+        store.console.entry_slice(batch_id, LATE, Part.OUTPUT, 0),
+        store.console.position_of(batch_id, f"c-{LATE}"),
+        store.console.search(f"c-{LATE}", size=50),
+    ):
+        plan = await plans.of_each(asking)
+        assert not re.search("Seq Scan on (entries|results|outputs)", plan), plan
+        assert rows_touched(plan) <= 6, plan
+    for asking in (
+        store.console.batch(batch_id),
+        store.console.batches(BatchChoice(), edge=None, size=50),
+        store.console.spendings(datetime(2020, 1, 1, tzinfo=UTC)),
+        store.console.open_counts(),
+    ):
+        plan = await plans.of_each(asking)
+        assert not re.search("on (entries|results|outputs)", plan), plan
+
+
+async def test_the_console_reads_a_page_of_batches_from_where_it_begins(
+    store: Store, engine: AsyncEngine, plans: Plans
+) -> None:
+    first = await store.batches.create(new_batch())
+    async with engine.begin() as connection:
+        columns = "id, provider, model, endpoint, poll_waits, max_age, created_at"
+        await connection.execute(
+            text(
+                f"insert into overnight.batches ({columns}) select gen_random_uuid(), provider, model, endpoint, "
+                "poll_waits, max_age, now() - n * interval '1 min' from overnight.batches, generate_series(1, 5000) n"
+            )
+        )
+        await connection.execute(text("analyze overnight.batches"))
+    middle = first.created_at - timedelta(minutes=4_000)
+    for edge in (None, Edge(middle, first.id), Edge(middle, first.id, backwards=True)):
+        plan = await plans.of_each(store.console.batches(BatchChoice(), edge=edge, size=50))
+        assert "batches_created_at_idx" in plan, plan
+        assert rows_touched(plan) <= 60, plan
 
 
 BY_BATCH = [

@@ -123,6 +123,8 @@ create table overnight.results (
 comment on column overnight.results.position is 'of the entry';
 comment on column overnight.results.line is 'the provider''s line as received; null where there was none';
 
+create index results_failures_idx on overnight.results (batch_id, outcome, position) where outcome <> 'succeeded';
+
 create table overnight.stray_results (
     batch_id uuid not null,
     source text not null,

@@ -1,0 +1,420 @@
+"""What the web console reads: pages by key, excerpts instead of whole texts, and sums that are stored already.
+
+Everything is read in read-only transactions that Postgres ends by itself after a while: a page that somebody looks at
+must not hold up a batch.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    LargeBinary,
+    Row,
+    Select,
+    Text,
+    and_,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from overnight.batches import BatchStatus, Cost, Outcome, Usage
+from overnight.errors import DatabaseError, UnknownBatchError
+from overnight.storage.batches import batch_of, usage_of
+from overnight.storage.console_values import (
+    EXCERPT,
+    LONG,
+    Attempt,
+    BatchChoice,
+    Edge,
+    Excerpt,
+    Hit,
+    ListedBatch,
+    ListedEntry,
+    ListedStray,
+    Names,
+    Page,
+    Part,
+    Place,
+    ShownBatch,
+    ShownEntry,
+    Spending,
+    Spendings,
+    StrayPlace,
+)
+from overnight.storage.tables import batches, entries, outputs, results, stray_results, submissions
+
+ItemT = TypeVar("ItemT")
+
+SLICE = 1_000_000
+"""Characters, or bytes, of one piece of a whole text."""
+
+_REASON = 300
+_STRAY = 600
+_LATEST = 1_000
+_GROUPS = 400
+_TIMEOUT = timedelta(seconds=15)
+
+
+_COLUMNS: Mapping[Part, ColumnElement[Any]] = {
+    Part.REQUEST: entries.c.request,
+    Part.FIELDS: cast(entries.c.fields, Text),
+    Part.RESPONSE: results.c.line,
+    Part.OUTPUT: cast(outputs.c.output, Text),
+    Part.TOOL_CALLS: cast(outputs.c.tool_calls, Text),
+}
+
+
+_HANDLER = func.coalesce(batches.c.handler, batches.c.handler_activity)
+
+_LISTED_BATCH = (
+    batches.c.id,
+    batches.c.provider,
+    batches.c.model,
+    _HANDLER.label("handler"),
+    batches.c.status,
+    batches.c.entry_count,
+    batches.c.progress_done,
+    batches.c.outcomes,
+    batches.c.cost,
+    batches.c.list_cost,
+    batches.c.created_at,
+    batches.c.ended_at,
+    batches.c.handler_dispatched_at,
+    batches.c.trouble_code,
+)
+_USAGE = tuple(column for column in results.c if column.name.endswith("_tokens"))
+_RESULT = (
+    results.c.outcome,
+    results.c.error_code,
+    func.left(results.c.reason, _REASON).label("reason"),
+    *_USAGE,
+    results.c.cost,
+    results.c.list_cost,
+)
+
+
+def _listed_batch(row: Row[Any]) -> ListedBatch:
+    return ListedBatch(
+        id=row.id,
+        provider=row.provider,
+        model=row.model,
+        handler=row.handler,
+        status=BatchStatus(row.status),
+        entry_count=row.entry_count,
+        done=row.progress_done,
+        outcomes={Outcome(word): count for word, count in row.outcomes.items()},
+        cost=Cost(billed=row.cost, list_price=row.list_cost),
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+        handled_at=row.handler_dispatched_at,
+        trouble_code=row.trouble_code,
+    )
+
+
+def _listed_entry(row: Row[Any]) -> ListedEntry:
+    return ListedEntry(
+        position=row.position,
+        custom_id=row.custom_id,
+        task=row.task,
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        error_code=row.error_code,
+        reason=row.reason,
+        usage=usage_of(row) if row.outcome else Usage(),
+        cost=Cost(billed=row.cost, list_price=row.list_cost),
+    )
+
+
+def _page(rows: Sequence[ItemT], size: int, *, backwards: bool, from_start: bool) -> Page[ItemT]:
+    """Of one row more than fits: it only says that there is more."""
+    items, more = rows[:size], len(rows) > size
+    if backwards:
+        return Page(items=items[::-1], has_previous=more, has_next=True)
+    return Page(items=items, has_previous=not from_start, has_next=more)
+
+
+def _wanted(choice: BatchChoice) -> list[ColumnElement[bool]]:
+    equal = {batches.c.provider: choice.provider, batches.c.model: choice.model, _HANDLER: choice.handler}
+    found: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
+    if choice.status is not None:
+        found.append(batches.c.status == choice.status.value)
+    if choice.open or choice.troubled:
+        found += [batches.c.handler_dispatched_at.is_(None), batches.c.sealed_at.is_not(None)]
+    if choice.troubled:
+        found.append(batches.c.trouble_code.is_not(None))
+    return found
+
+
+def _batch_page(choice: BatchChoice, edge: Edge | None, size: int) -> Select[Any]:
+    query, newest_first = select(*_LISTED_BATCH).where(*_wanted(choice)), not (edge and edge.backwards)
+    if edge is not None:
+        # The first condition follows from the second, but it alone is what the index on created_at can use.
+        here, key = (edge.at, edge.id), tuple_(batches.c.created_at, batches.c.id)
+        older = and_(batches.c.created_at <= edge.at, key < tuple_(*here))
+        newer = and_(batches.c.created_at >= edge.at, key > tuple_(*here))
+        query = query.where(older if newest_first else newer)
+    order = (batches.c.created_at, batches.c.id)
+    return query.order_by(*(column.desc() if newest_first else column for column in order)).limit(size + 1)
+
+
+def _entry_page(batch_id: UUID, place: Place, size: int, outcome: Outcome | None) -> Select[Any]:
+    """The page's keys first, from one index; then its rows, each by its key."""
+    table = entries if outcome is None else results
+    beyond = table.c.position < place.position if place.backwards else table.c.position > place.position
+    keys = select(table.c.position).where(table.c.batch_id == batch_id, beyond)
+    if outcome is not None:
+        # Spelled out in the statement, so that the planner sees that the index of what went wrong will do.
+        keys = keys.where(results.c.outcome == literal(outcome.value, literal_execute=True))
+    order = table.c.position.desc() if place.backwards else table.c.position
+    page = keys.order_by(order).limit(size + 1).subquery("page")
+    same_entry = and_(entries.c.batch_id == batch_id, entries.c.position == page.c.position)
+    same_result = and_(results.c.batch_id == batch_id, results.c.position == page.c.position)
+    return (
+        select(entries.c.position, entries.c.custom_id, entries.c.task, *_RESULT)
+        .select_from(page.join(entries, same_entry).outerjoin(results, same_result))
+        .order_by(page.c.position.desc() if place.backwards else page.c.position)
+    )
+
+
+def _entry_rows(batch_id: UUID, *columns: ColumnElement[Any]) -> Select[Any]:
+    def same(table: Any) -> ColumnElement[bool]:
+        return and_(table.c.batch_id == entries.c.batch_id, table.c.position == entries.c.position)
+
+    joined = entries.outerjoin(results, same(results)).outerjoin(outputs, same(outputs))
+    return select(*columns).select_from(joined).where(entries.c.batch_id == batch_id)
+
+
+def _shown_entry_query(batch_id: UUID, position: int) -> Select[Any]:
+    texts = [func.left(column, EXCERPT).label(f"text_{part}") for part, column in _COLUMNS.items()]
+    sizes = [func.octet_length(column).label(f"size_{part}") for part, column in _COLUMNS.items()]
+    columns = (entries.c.position, entries.c.custom_id, entries.c.task, *_RESULT, *texts, *sizes)
+    return _entry_rows(batch_id, *columns).where(entries.c.position == position)
+
+
+def _stray_page(batch_id: UUID, after: StrayPlace | None, size: int) -> Select[Any]:
+    table = stray_results.c
+    key = (table.source, table.ends_at, table.number)
+    start = func.substring(table.line, 1, _STRAY, type_=LargeBinary).label("start")
+    columns = (*key, table.kind, table.custom_id, start, func.length(table.line).label("size"), table.received_at)
+    query = select(*columns).where(table.batch_id == batch_id).order_by(*key).limit(size + 1)
+    return query if after is None else query.where(tuple_(*key) > tuple_(*after))
+
+
+def _search_query(custom_id: str, size: int) -> Select[Any]:
+    """One look into the index of custom ids for each of the newest batches."""
+    columns = (batches.c.id, batches.c.created_at, batches.c.model)
+    latest = select(*columns).order_by(batches.c.created_at.desc()).limit(_LATEST).subquery("latest")
+    same_id = and_(entries.c.batch_id == latest.c.id, entries.c.custom_id == custom_id)
+    found = select(entries.c.position).where(same_id).limit(1).lateral("found")
+    result = and_(results.c.batch_id == latest.c.id, results.c.position == found.c.position)
+    return (
+        select(latest, found.c.position, results.c.outcome)
+        .select_from(latest.join(found, true()).outerjoin(results, result))
+        .order_by(latest.c.created_at.desc())
+        .limit(size)
+    )
+
+
+def _batch_columns() -> list[ColumnElement[Any]]:
+    """All that is ours, and what others wrote as text of bounded length: JSON may be deeper than Python can read."""
+    texts = (batches.c.failure_reason, batches.c.last_error)
+    replaced: dict[str, ColumnElement[Any]] = {text.name: func.left(text, LONG).label(text.name) for text in texts}
+    nothing = cast(literal_column("'{}'"), JSONB)
+    replaced |= {column.name: nothing.label(column.name) for column in (batches.c.metadata, batches.c.provider_details)}
+    words = func.left(cast(batches.c.metadata, Text), LONG).label("metadata_text")
+    return [*(replaced.get(column.name, column) for column in batches.c), words]
+
+
+def _spending_columns() -> list[ColumnElement[Any]]:
+    unpriced = batches.c.ingested_at.is_not(None) & batches.c.cost.is_(None)
+    sums = {"entries": batches.c.entry_count, "billed": batches.c.cost, "list_price": batches.c.list_cost}
+    sums |= {name: batches.c[name] for name in ("input_tokens", "output_tokens")}
+    return [
+        func.count().label("batches"),
+        func.count().filter(unpriced).label("unpriced"),
+        *(func.coalesce(func.sum(column), 0).label(name) for name, column in sums.items()),
+    ]
+
+
+def _spending(row: Row[Any]) -> Spending:
+    names = Spending.__dataclass_fields__
+    return Spending(**{name: getattr(row, name) for name in names})
+
+
+class ConsoleStore:
+    """Reads for people, and nothing else."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine.execution_options(postgresql_readonly=True)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A read-only transaction of bounded length.
+
+        Raises:
+            DatabaseError: Postgres does not answer, or takes too long to.
+        """
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(text(f"set local statement_timeout = {_TIMEOUT // timedelta(milliseconds=1)}"))
+                yield connection
+        except (OperationalError, InterfaceError, OSError) as error:
+            raise DatabaseError(
+                f"Postgres did not answer ({type(error).__name__}). Check that the server runs and is not overloaded; "
+                f"a page may take {_TIMEOUT.seconds} s."
+            ) from None
+
+    async def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        async with self.reading() as connection:
+            rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+            return rows
+
+    async def batches(self, choice: BatchChoice, *, edge: Edge | None, size: int) -> Page[ListedBatch]:
+        """Batches, the newest first."""
+        rows = [_listed_batch(row) for row in await self._rows(_batch_page(choice, edge, size))]
+        return _page(rows, size, backwards=bool(edge and edge.backwards), from_start=edge is None)
+
+    async def names(self) -> Names:
+        """Providers, models and handlers of the newest batches."""
+        columns = (batches.c.provider, batches.c.model, _HANDLER.label("handler"))
+        latest = select(*columns).order_by(batches.c.created_at.desc()).limit(_LATEST).subquery("latest")
+        rows = await self._rows(select(latest).distinct())
+        providers, models, handlers = (sorted({row[n] for row in rows if row[n]}) for n in range(3))
+        return Names(providers=providers, models=models, handlers=handlers)
+
+    async def open_counts(self) -> tuple[int, int]:
+        """How many batches are open, and in how many of them a step keeps failing."""
+        troubled = func.count().filter(batches.c.trouble_code.is_not(None))
+        columns: list[ColumnElement[Any]] = [func.count().label("open"), troubled.label("troubled")]
+        (row,) = await self._rows(select(*columns).where(*_wanted(BatchChoice(open=True))))
+        return row.open, row.troubled
+
+    async def batch(self, batch_id: UUID) -> ShownBatch:
+        """A batch with its submissions.
+
+        Raises:
+            UnknownBatchError: there is no such batch.
+        """
+        attempts = select(submissions).where(submissions.c.batch_id == batch_id).order_by(submissions.c.number)
+        async with self.reading() as connection:
+            query = select(*_batch_columns()).where(batches.c.id == batch_id)
+            row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                raise UnknownBatchError(batch_id)
+            tried = (await connection.execute(attempts)).mappings().all()
+        names = Attempt.__dataclass_fields__
+        return ShownBatch(
+            batch=batch_of(row),
+            trouble_code=row.trouble_code,
+            trouble_since=row.trouble_since,
+            price_version=row.price_version,
+            metadata=row.metadata_text,
+            attempts=[Attempt(**{name: attempt[name] for name in names}) for attempt in tried],
+        )
+
+    async def entries(
+        self, batch_id: UUID, *, place: Place, size: int, outcome: Outcome | None = None
+    ) -> Page[ListedEntry]:
+        """Entries of a batch, in the order of adding."""
+        rows = [_listed_entry(row) for row in await self._rows(_entry_page(batch_id, place, size, outcome))]
+        return _page(rows, size, backwards=place.backwards, from_start=place.position == 0)
+
+    async def entry(self, batch_id: UUID, position: int) -> ShownEntry | None:
+        """An entry with the beginnings of its texts; None where there is none."""
+        found = await self._rows(_shown_entry_query(batch_id, position))
+        if not found:
+            return None
+        row = found[0]
+        texts = {part: (getattr(row, f"text_{part}"), getattr(row, f"size_{part}")) for part in Part}
+        known = {part: Excerpt(text=words, size=size) for part, (words, size) in texts.items() if words is not None}
+        return ShownEntry(entry=_listed_entry(row), texts=known)
+
+    async def position_of(self, batch_id: UUID, custom_id: str) -> int | None:
+        """Where in its batch an entry is."""
+        same = (entries.c.batch_id == batch_id, entries.c.custom_id == custom_id)
+        rows = await self._rows(select(entries.c.position).where(*same))
+        return rows[0].position if rows else None
+
+    async def entry_slice(self, batch_id: UUID, position: int, part: Part, start: int) -> str | None:
+        """Some characters of a text, from the `start`-th; None where there is no such text."""
+        piece = func.substring(_COLUMNS[part], literal(start + 1), literal(SLICE))
+        rows = await self._rows(_entry_rows(batch_id, piece).where(entries.c.position == position))
+        return rows[0][0] if rows else None
+
+    async def strays(self, batch_id: UUID, *, after: StrayPlace | None, size: int) -> Page[ListedStray]:
+        """Lines of a batch that are no entry's result, in the order of receiving."""
+        rows = await self._rows(_stray_page(batch_id, after, size))
+        listed = [
+            ListedStray(
+                place=StrayPlace(row.source, row.ends_at, row.number),
+                kind=row.kind,
+                custom_id=row.custom_id,
+                start=bytes(row.start),
+                size=row.size,
+                received_at=row.received_at,
+            )
+            for row in rows
+        ]
+        return _page(listed, size, backwards=False, from_start=after is None)
+
+    async def stray_slice(self, batch_id: UUID, place: StrayPlace, start: int) -> bytes | None:
+        """Some bytes of a stray line; None where there is no such line."""
+        table = stray_results.c
+        piece = func.substring(table.line, start + 1, SLICE, type_=LargeBinary)
+        same = tuple_(table.source, table.ends_at, table.number) == tuple_(*place)
+        rows = await self._rows(select(piece).where(table.batch_id == batch_id, same))
+        return bytes(rows[0][0]) if rows else None
+
+    async def search(self, custom_id: str, *, size: int) -> Sequence[Hit]:
+        """Entries of this custom id in the newest batches."""
+        return [
+            Hit(
+                batch_id=row.id,
+                created_at=row.created_at,
+                model=row.model,
+                position=row.position,
+                outcome=Outcome(row.outcome) if row.outcome else None,
+            )
+            for row in await self._rows(_search_query(custom_id, size))
+        ]
+
+    async def batch_at_provider(self, provider_batch_id: str, providers: Sequence[str]) -> UUID | None:
+        """Which batch the provider knows by this id."""
+        same = (batches.c.provider.in_(providers), batches.c.provider_batch_id == provider_batch_id)
+        rows = await self._rows(select(batches.c.id).where(*same))
+        return rows[0].id if rows else None
+
+    async def spendings(self, since: datetime) -> Spendings:
+        """What the batches cost that were created since then; by the day of creation, in UTC."""
+        day = cast(func.timezone(literal_column("'UTC'"), batches.c.created_at), Date).label("day")
+        dearest = func.sum(batches.c.cost).desc().nulls_last()
+        query = select(*_spending_columns()).where(batches.c.created_at >= since)
+        async with self.reading() as connection:
+
+            async def rows(*keys: ColumnElement[Any], order: ColumnElement[Any]) -> Sequence[Row[Any]]:
+                grouped = query.add_columns(*keys).group_by(*keys).order_by(order).limit(_GROUPS)
+                found: Sequence[Row[Any]] = (await connection.execute(grouped)).all()
+                return found
+
+            return Spendings(
+                days={row.day: _spending(row) for row in await rows(day, order=day)},
+                models={
+                    (row.provider, row.model): _spending(row)
+                    for row in await rows(batches.c.provider, batches.c.model, order=dearest)
+                },
+                handlers={row.handler: _spending(row) for row in await rows(_HANDLER.label("handler"), order=dearest)},
+                total=_spending((await connection.execute(query)).one()),
+            )
