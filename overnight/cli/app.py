@@ -148,7 +148,7 @@ def ui(
     require_ui("overnight ui")
     from overnight.cli.ui import serve_console  # noqa: PLC0415 - needs the extra
 
-    _finish(serve_console(host=host, port=port, names=name or [], temporal_ui=temporal_ui))
+    finish(serve_console(host=host, port=port, names=name or [], temporal_ui=temporal_ui))
 
 
 @app.command(
