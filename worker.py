@@ -20,7 +20,7 @@ from overnight.notifiers import notifiers_from
 from overnight.registry import load_modules
 from overnight.settings import Settings
 from overnight.storage.store import Store
-from workflows import BatchWorkflow
+from workflows import BatchWorkflow, CampaignWorkflow
 
 READY = "worker is ready"
 
@@ -30,7 +30,7 @@ _PASSED_THROUGH = ("overnight", "pydantic", "pydantic_core", "annotated_types")
 
 
 def compose(client: Client, services: Services, *, sandboxed: bool = True) -> Worker:
-    """The worker: the workflow, and all activities.
+    """The worker: the workflows, and all activities.
 
     Args:
         client: of Temporal.
@@ -42,7 +42,7 @@ def compose(client: Client, services: Services, *, sandboxed: bool = True) -> Wo
     return Worker(
         client,
         task_queue=services.settings.task_queue,
-        workflows=[BatchWorkflow],
+        workflows=[BatchWorkflow, CampaignWorkflow],
         activities=[*batch_activities(services), *handler_activities(services)],
         workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions)
         if sandboxed

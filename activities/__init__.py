@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from activities.campaigns import CampaignActivities
 from activities.cancel import CancelActivities
 from activities.clean_up import CleanUpActivities
 from activities.fetch_status import PollActivities
@@ -16,11 +17,12 @@ __all__ = ["Services", "batch_activities"]
 
 def batch_activities(services: Services) -> Sequence[Callable[..., Any]]:
     """What runs wherever batches run; it needs the providers' keys and none of the user's code."""
-    submit, poll, cancel, ingest = (
+    submit, poll, cancel, ingest, campaign = (
         SubmitActivities(services),
         PollActivities(services),
         CancelActivities(services),
         IngestActivities(services),
+        CampaignActivities(services),
     )
     return [
         submit.open_batch,
@@ -32,4 +34,8 @@ def batch_activities(services: Services) -> Sequence[Callable[..., Any]]:
         ingest.ingest_results,
         TroubleActivities(services).report_trouble,
         CleanUpActivities(services).clean_up,
+        campaign.open_campaign,
+        campaign.look_at_batches,
+        campaign.stop_campaign,
+        campaign.settle_campaign,
     ]

@@ -17,4 +17,5 @@ class TroubleActivities:
     @activity.defn(name="report_trouble")
     @translated
     async def report_trouble(self, request: Trouble) -> None:
-        await self._services.in_trouble(request.batch_id, request.code, request.text, NoticeKind.ATTENTION)
+        subject = self._services.subject(request)
+        await self._services.in_trouble(subject, request.code, request.text, NoticeKind.ATTENTION)

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from overnight.batches import Batch, BatchFilter, BatchStatus, Cost, Entry, Outcome, Progress, ToolCall, Usage
+    from overnight.campaigning import CampaignHandle
+    from overnight.campaigns import Campaign
     from overnight.client import BatchHandle, Overnight
     from overnight.content import File, Image, Message
     from overnight.errors import NoOutputError, OvernightError, ProviderError, ResponseError, ServerError, UsageError
     from overnight.estimates import Estimate
-    from overnight.handlers import BatchHandler
+    from overnight.handlers import BatchHandler, CampaignHandler
     from overnight.intake import RawRequest
     from overnight.markup import Html
     from overnight.provider_tools import CodeExecution, WebSearch
@@ -34,6 +36,8 @@ _HOMES = {
         "ToolCall",
         "Usage",
     ),
+    "overnight.campaigning": ("CampaignHandle",),
+    "overnight.campaigns": ("Campaign",),
     "overnight.client": ("BatchHandle", "Overnight"),
     "overnight.content": ("File", "Image", "Message"),
     "overnight.errors": (
@@ -45,7 +49,7 @@ _HOMES = {
         "UsageError",
     ),
     "overnight.estimates": ("Estimate",),
-    "overnight.handlers": ("BatchHandler",),
+    "overnight.handlers": ("BatchHandler", "CampaignHandler"),
     "overnight.intake": ("RawRequest",),
     "overnight.markup": ("Html",),
     "overnight.provider_tools": ("CodeExecution", "WebSearch"),
@@ -66,6 +70,9 @@ __all__ = [
     "BatchHandle",
     "BatchHandler",
     "BatchStatus",
+    "Campaign",
+    "CampaignHandle",
+    "CampaignHandler",
     "CodeExecution",
     "Cost",
     "Entry",

@@ -131,6 +131,11 @@ class Batch:
     """The Temporal activity that is run instead of a handler class; see `handler_task_queue`."""
     parent_batch_id: UUID | None = None
     """The batch whose handler, retry or round created this one."""
+    campaign_id: UUID | None = None
+    number: int | None = None
+    """1, 2, ... within its campaign."""
+    round: int | None = None
+    """Of its campaign: which time its entries are asked."""
     max_cost: Decimal | None = None
     """US dollars: a batch whose estimate is above is not submitted."""
     metadata: Mapping[str, Any]
@@ -160,6 +165,8 @@ class Batch:
     """More than entries where a request embeds several texts."""
     outcomes: Mapping[Outcome, int]
     """Entries per outcome; empty until the results are ingested."""
+    retried: Mapping[Outcome, int] = field(default_factory=dict)
+    """Those among them that a later round of its campaign asked again."""
     usage: Usage
     cost: Cost
     price_version: str | None = None
@@ -250,6 +257,7 @@ class Entry(Generic[OutputT]):
         reason: why it did not succeed, for people.
         response: the provider's result line as it was received.
         tool_calls: what the answer asked to be called, in its order.
+        earlier: what came of it in earlier rounds of its campaign, the first one first. All of them were paid for.
     """
 
     custom_id: str
@@ -262,6 +270,12 @@ class Entry(Generic[OutputT]):
     cost: Cost = Cost(billed=None, list_price=None)
     response: str | None = None
     tool_calls: Sequence[ToolCall] = ()
+    earlier: "Sequence[Entry[OutputT]]" = ()
+
+    @property
+    def attempts(self) -> "Sequence[Entry[OutputT]]":
+        """Every time that it was asked, this one last."""
+        return [*self.earlier, self]
 
     @property
     def succeeded(self) -> bool:

@@ -9,23 +9,24 @@ from typing import Any, Self, TypeVar, overload
 from uuid import UUID
 
 from pydantic import ValidationError
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client
 
 from overnight import contracts
 from overnight.batches import ANY_BATCH, RETRIED, Batch, BatchFilter, Entry, OnAmbiguousSubmit, Outcome
-from overnight.contracts import BatchOptions, BatchStart, BatchSummary, ProgressReport
-from overnight.errors import BatchClosedError, TemporalError, UsageError
+from overnight.campaign_contracts import CampaignOptions
+from overnight.campaigning import CampaignHandle
+from overnight.campaigns import Campaign
+from overnight.contracts import BatchOptions, BatchStart, ProgressReport
+from overnight.errors import BatchClosedError, OfCampaignError, UsageError
 from overnight.estimates import Estimate, estimate, seal_within_cost
-from overnight.handlers import BatchHandler, handlers
+from overnight.handlers import BatchHandler, CampaignHandler, handlers
+from overnight.handles import Handle
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, Item, iterate, room
 from overnight.keys import Keys
 from overnight.providers import provider_facts
 from overnight.reading import entries
-from overnight.registering import check_key, new_batch
+from overnight.registering import check_key, new_batch, new_campaign
 from overnight.running import run
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
@@ -35,19 +36,21 @@ from overnight.tasks import Task
 from overnight.temporal import connect_temporal
 
 OutputT = TypeVar("OutputT")
+OptionsT = TypeVar("OptionsT", bound=BatchOptions)
 Items = Iterable[Item] | AsyncIterable[Item]
 
 # A process that exits right after temporalio's last call can crash (sdk-python issue 300); this much later it does not.
 _LAST_CALL_SETTLES = 0.05
 
 
-class BatchHandle:
+class BatchHandle(Handle):
     """One batch, to be filled, submitted, watched and read."""
 
+    _what = "batch"
+
     def __init__(self, overnight: "Overnight", batch_id: UUID, *, filling_token: UUID | None = None) -> None:
-        self._overnight, self._store, self._settings = overnight, overnight.store, overnight.settings
+        super().__init__(overnight, batch_id)
         self._filling_token = filling_token
-        self.id = batch_id
 
     async def get(self) -> Batch:
         """The batch as the database knows it now.
@@ -115,32 +118,22 @@ class BatchHandle:
             BatchTakenOverError: another process created it again by its key, and fills it.
             CostLimitError: it could cost more than its `max_cost`. It stays pending and can still be added to.
             EmptyBatchError: it has no entries.
+            OfCampaignError: a campaign submits its batches itself.
             TemporalError: Temporal does not answer.
         """
+        campaign_id = (await self.get()).campaign_id
+        if campaign_id is not None:
+            raise OfCampaignError(self.id, campaign_id)
         prices = self._settings.prices
         batch, first = await seal_within_cost(self._store, self.id, prices, filling_token=self._filling_token)
         if batch.status.is_terminal:
             raise BatchClosedError(self.id, "submit")
-        try:
-            await self._start(batch, first=first)
-        except WorkflowAlreadyStartedError:
-            raise BatchClosedError(self.id, "submit") from None
-        except RPCError as error:
-            raise TemporalError(
-                f"Batch {self.id} is sealed but its workflow could not be started: {error.message}. Submit it again."
-            ) from None
-
-    async def _start(self, batch: Batch, *, first: bool) -> None:
-        # Whoever sealed the batch is content with any workflow of this id: it can only be this batch's.
-        conflict = WorkflowIDConflictPolicy.USE_EXISTING if first else WorkflowIDConflictPolicy.FAIL
-        await self._overnight.temporal.start_workflow(
+        await self._start(
             contracts.WORKFLOW,
             BatchStart(batch_id=self.id),
-            id=contracts.workflow_id(self.id),
-            task_queue=self._settings.task_queue,
-            id_conflict_policy=conflict,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            static_summary=f"{batch.entry_count} entries for {batch.model}",
+            workflow_id=contracts.workflow_id(self.id),
+            first=first,
+            summary=f"{batch.entry_count} entries for {batch.model}",
         )
 
     async def wait(self) -> Batch:
@@ -149,15 +142,7 @@ class BatchHandle:
         Raises:
             TemporalError: the workflow was terminated, or Temporal does not answer.
         """
-        try:
-            await (await self._workflow()).result()
-        except WorkflowFailureError as error:
-            raise TemporalError(f"The workflow of batch {self.id} did not finish: {error.cause}") from None
-        except RPCError as error:
-            batch = await self.get()
-            if error.status is RPCStatusCode.NOT_FOUND and batch.handler_dispatched_at is not None:
-                return batch  # Temporal has forgotten the workflow, which is long over.
-            raise TemporalError(f"Cannot wait for batch {self.id}: {error.message}") from None
+        await self._finish()
         return await self.get()
 
     async def progress(self) -> ProgressReport:
@@ -166,11 +151,8 @@ class BatchHandle:
         Raises:
             TemporalError: there is no such workflow, or no worker that could answer for it.
         """
-        try:
-            answer = await (await self._workflow()).query(contracts.PROGRESS, result_type=ProgressReport)
-        except RPCError as error:
-            raise TemporalError(f"The workflow of batch {self.id} does not answer: {error.message}") from None
-        return ProgressReport.model_validate(answer)
+        progress: ProgressReport = await self._query(ProgressReport)
+        return progress
 
     async def cancel(self) -> None:
         """Ask for the batch to be canceled. Entries that are answered by then keep their results.
@@ -182,40 +164,11 @@ class BatchHandle:
         await self._store.batches.request_cancel(self.id)
         await self._signal(contracts.CANCEL)
 
-    async def poll_now(self) -> None:
-        """Have the provider looked at now instead of at the next scheduled poll.
+    async def _workflow_id(self) -> str:
+        return (await self.get()).workflow_id or contracts.workflow_id(self.id)
 
-        Raises:
-            TemporalError: there is no such workflow, or Temporal does not answer.
-        """
-        await self._signal(contracts.POLL_NOW)
-
-    async def retry_handler(self) -> None:
-        """Run a handler that keeps failing again now.
-
-        Raises:
-            TemporalError: there is no such workflow, or Temporal does not answer.
-        """
-        await self._signal(contracts.RETRY_HANDLER)
-
-    async def skip_handler(self) -> None:
-        """Let the batch finish without its handler, or without running it again.
-
-        Raises:
-            TemporalError: there is no such workflow, or Temporal does not answer.
-        """
-        await self._signal(contracts.SKIP_HANDLER)
-
-    async def _signal(self, name: str) -> None:
-        try:
-            await (await self._workflow()).signal(name)
-        except RPCError as error:
-            raise TemporalError(f"The workflow of batch {self.id} cannot be told to {name}: {error.message}") from None
-
-    async def _workflow(self) -> WorkflowHandle[Any, BatchSummary]:
-        batch = await self.get()
-        name = batch.workflow_id or contracts.workflow_id(self.id)
-        return self._overnight.temporal.get_workflow_handle(name, result_type=BatchSummary)
+    async def _is_handled(self) -> bool:
+        return (await self.get()).handler_dispatched_at is not None
 
     @overload
     def entries(
@@ -330,24 +283,21 @@ class Overnight:
             UnknownHandlerError: no such handler.
             MissingKeyError: no API key for the provider.
         """
-        try:
-            options = BatchOptions(
-                provider=provider,
-                model=model,
-                endpoint=endpoint,
-                handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
-                handler_task_queue=handler_task_queue or (None if handler_activity else self._keys.handler_task_queue),
-                handler_activity=handler_activity,
-                metadata=dict(metadata or {}),
-                poll_waits=list(poll_waits) if poll_waits is not None else None,
-                max_age=max_age,
-                max_cost=max_cost,
-                allow_unknown_model=allow_unknown_model,
-                on_ambiguous_submit=on_ambiguous_submit,
-            )
-        except ValidationError as error:
-            faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
-            raise UsageError(f"A batch cannot be created like this: {'; '.join(faults)}.") from None
+        options = _checked(
+            BatchOptions,
+            provider=provider,
+            model=model,
+            endpoint=endpoint,
+            handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
+            handler_task_queue=handler_task_queue or (None if handler_activity else self._keys.handler_task_queue),
+            handler_activity=handler_activity,
+            metadata=dict(metadata or {}),
+            poll_waits=list(poll_waits) if poll_waits is not None else None,
+            max_age=max_age,
+            max_cost=max_cost,
+            allow_unknown_model=allow_unknown_model,
+            on_ambiguous_submit=on_ambiguous_submit,
+        )
         new = self._keys.named(new_batch(options, new_batch_id(), self.settings), key)
         await check_key(provider, self.settings)
         return await self._created(new)
@@ -373,6 +323,89 @@ class Overnight:
             ProviderError: the provider refuses, or does not answer.
         """
         return await run(task, provider=provider, model=model, endpoint=endpoint, settings=self.settings)
+
+    async def create_campaign(  # noqa: PLR0913 - everything but provider and model has a default
+        self,
+        *,
+        provider: str,
+        model: str,
+        endpoint: str | None = None,
+        handler: type[CampaignHandler] | str | None = None,
+        handler_task_queue: str | None = None,
+        handler_activity: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        rounds: int = 1,
+        retry_invalid: bool = False,
+        max_concurrent_batches: int = 10,
+        max_batch_entries: int | None = None,
+        max_age: timedelta | None = None,
+        batch_max_age: timedelta | None = None,
+        poll_waits: Sequence[timedelta] | None = None,
+        allow_unknown_model: bool = False,
+        on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT,
+    ) -> CampaignHandle:
+        """Create an empty, pending campaign: any number of entries, in as many batches as the provider needs.
+
+        Args:
+            provider: "openai" or "anthropic".
+            model: the model for every entry.
+            endpoint: where requests go at the provider; by default its first one.
+            handler: what runs once all batches are over: a `CampaignHandler`, or its registered name.
+            handler_task_queue: the Temporal task queue of the process that has the handler and the Tasks, when that
+                is not the worker that runs the campaign.
+            handler_activity: a Temporal activity on that task queue, in any language, instead of a handler. It gets a
+                `CampaignSummary`, and runs at least once, with the campaign's id as the idempotency key.
+            metadata: yours; it stays in the database and is never sent to a provider.
+            rounds: how often an entry may be asked, the first time included. What expired, got no line, or failed for
+                a reason that another try may heal is asked again; what was paid is kept.
+            retry_invalid: ask again, too, where the answer did not fit; `Task.repair` says how.
+            max_concurrent_batches: how many batches run at once at most; fewer where the provider's queue is full.
+            max_batch_entries: make batches smaller than the provider would take them.
+            max_age: how long after the submit to wait for the whole; what is not over by then is canceled.
+            batch_max_age: how long after its submission to wait for each batch, instead of the deployment's.
+            poll_waits: waits between polls of each batch, instead of the deployment's.
+            allow_unknown_model: take a model that the price table does not know; its cost stays unknown.
+            on_ambiguous_submit: as for a batch.
+
+        Raises:
+            UnknownProviderError: no adapter of this name.
+            UnknownModelError: the model cannot be batched, or is not in the price table.
+            UnknownHandlerError: no such campaign handler.
+            MissingKeyError: no API key for the provider.
+            UsageError: a handler asked for it: should it be run again, it could not find the campaign again.
+        """
+        self._keys.check_campaigns()
+        options = _checked(
+            CampaignOptions,
+            provider=provider,
+            model=model,
+            endpoint=endpoint,
+            handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
+            handler_task_queue=handler_task_queue,
+            handler_activity=handler_activity,
+            metadata=dict(metadata or {}),
+            rounds=rounds,
+            retry_invalid=retry_invalid,
+            max_concurrent_batches=max_concurrent_batches,
+            max_batch_entries=max_batch_entries,
+            campaign_max_age=max_age,
+            max_age=batch_max_age,
+            poll_waits=list(poll_waits) if poll_waits is not None else None,
+            allow_unknown_model=allow_unknown_model,
+            on_ambiguous_submit=on_ambiguous_submit,
+        )
+        new = new_campaign(options, new_batch_id(), self.settings)
+        await check_key(provider, self.settings)
+        await self.store.campaigns.create(new)
+        return self.campaign(new.id)
+
+    def campaign(self, campaign_id: UUID) -> CampaignHandle:
+        """A handle on a campaign that exists."""
+        return CampaignHandle(self, campaign_id)
+
+    async def campaigns(self, *, limit: int = 100) -> list[Campaign]:
+        """The newest campaigns first."""
+        return await self.store.campaigns.recent(limit=limit)
 
     def batch(self, batch_id: UUID) -> BatchHandle:
         """A handle on a batch that exists."""
@@ -400,3 +433,11 @@ class Overnight:
         new_id = new_batch_id()
         await self.store.retries.retry(batch_id, new_id, outcomes)
         return self.batch(new_id)
+
+
+def _checked(kind: type[OptionsT], **options: Any) -> OptionsT:
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        what = kind.__name__.removesuffix("Options").lower()
+        raise UsageError(f"A {what} cannot be created like this: {contracts.faults(error)}.") from None

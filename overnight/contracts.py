@@ -113,7 +113,21 @@ class PollState(Payload):
     refusals: int = 0
 
 
-class BatchStart(Payload):
+class StartPayload(Payload):
+    """The argument of a workflow that anybody may start, and may start wrongly."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _misshapen_fails(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Temporal tries a workflow whose argument cannot be decoded again for ever; only its own errors end it."""
+        try:
+            return validate(value)
+        except ValidationError as error:
+            text = f"This is no {cls.__name__}: {faults(error)}."
+            raise ApplicationError(text, type="StartError", non_retryable=True) from None
+
+
+class BatchStart(StartPayload):
     """The argument of the `Batch` workflow: a batch that is in Postgres, or the spec of one that is not."""
 
     batch_id: UUID | None = None
@@ -126,16 +140,6 @@ class BatchStart(Payload):
             raise ValueError("start a Batch with either `batch_id` or `spec`")
         return self
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _misshapen_fails(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """Temporal tries a workflow whose argument cannot be decoded again for ever; only its own errors end it."""
-        try:
-            return validate(value)
-        except ValidationError as error:
-            text = f"This is no BatchStart: {faults(error)}."
-            raise ApplicationError(text, type="StartError", non_retryable=True) from None
-
 
 class OpenRequest(Payload):
     """Claim a batch for the workflow that asks, and register it first where it came as a spec."""
@@ -146,7 +150,27 @@ class OpenRequest(Payload):
     """Of the first execution in the chain, so that a spec is registered once, however often it is asked."""
 
 
-class OpenBatch(Payload):
+class Handled(Payload):
+    """Who runs once something is over: what a workflow must know of it, be it a batch's or a campaign's."""
+
+    handler: str | None = None
+    handler_task_queue: str | None = None
+    handler_activity: str | None = None
+    is_dispatched: bool = False
+    """An earlier workflow got as far as that."""
+
+    @property
+    def subject(self) -> Mapping[str, UUID]:
+        """What is handled, as a `DispatchRequest` and a `Trouble` name it."""
+        raise NotImplementedError
+
+    @property
+    def tasks_queue(self) -> str | None:
+        """Where the Tasks are: beside the handler, but not beside an activity that may know nothing of them."""
+        return None if self.handler_activity else self.handler_task_queue
+
+
+class OpenBatch(Handled):
     """What the workflow must know of its batch in order to sequence it."""
 
     batch_id: UUID
@@ -162,16 +186,11 @@ class OpenBatch(Payload):
     """Somebody asked before this workflow ran; no signal will come again for it."""
     uploads_first: bool = True
     """Whether the provider takes the input in a step of its own, before the create."""
-    handler: str | None = None
-    handler_task_queue: str | None = None
-    handler_activity: str | None = None
-    is_dispatched: bool = False
-    """An earlier workflow of this batch got as far as that."""
 
     @property
-    def tasks_queue(self) -> str | None:
-        """Where the Tasks are: beside the handler, but not beside an activity that may know nothing of them."""
-        return None if self.handler_activity else self.handler_task_queue
+    def subject(self) -> Mapping[str, UUID]:
+        """The batch."""
+        return {"batch_id": self.batch_id}
 
     @property
     def schedule(self) -> PollSchedule:
@@ -225,9 +244,10 @@ class HydrateReport(Payload):
 
 
 class DispatchRequest(Payload):
-    """Run the handler, or, with `skip`, note that it shall not run."""
+    """Run the handler of a batch or of a campaign, or, with `skip`, note that it shall not run."""
 
-    batch_id: UUID
+    batch_id: UUID | None = None
+    campaign_id: UUID | None = None
     skip: bool = False
 
 
@@ -240,7 +260,8 @@ class DispatchReport(Payload):
 class Trouble(Payload):
     """What keeps a step from succeeding where no attempt of the step can say so itself."""
 
-    batch_id: UUID
+    batch_id: UUID | None = None
+    campaign_id: UUID | None = None
     code: str
     text: str
 

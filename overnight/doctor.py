@@ -1,4 +1,4 @@
-"""Batches that nobody looks after any more, found and given back to a workflow.
+"""Batches and campaigns that nobody looks after any more, found and given back to a workflow.
 
 A batch is orphaned when its workflow was terminated, or lost together with Temporal's database. Every step of the
 workflow asks the database first what is done already, so putting it right means starting the workflow again.
@@ -7,12 +7,15 @@ workflow asks the database first what is done already, so putting it right means
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pydantic import BaseModel
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from overnight import contracts
+from overnight import campaign_contracts, contracts
 from overnight.batches import Batch
+from overnight.campaign_contracts import CampaignStart
+from overnight.campaigns import Campaign
 from overnight.client import Overnight
 from overnight.contracts import BatchStart
 from overnight.errors import TemporalError
@@ -46,7 +49,7 @@ async def examine(overnight: Overnight) -> list[Finding]:
     findings = [
         Finding(batch=batch, problem=problem)
         for batch in await overnight.store.batches.unfinished()
-        if (problem := await _problem(overnight.temporal, batch)) is not None
+        if (problem := await _problem(overnight.temporal, _workflow_id(batch))) is not None
     ]
     helped = {finding.batch.id for finding in findings}
     for batch_id in await overnight.store.submissions.batches_in_doubt():
@@ -56,19 +59,37 @@ async def examine(overnight: Overnight) -> list[Finding]:
     return findings
 
 
-async def _problem(temporal: Client, batch: Batch) -> Problem | None:
-    handle = temporal.get_workflow_handle(_workflow_id(batch))
+async def lost_campaigns(overnight: Overnight) -> list[Campaign]:
+    """Find every campaign that was submitted, is not finished, and has no workflow that runs.
+
+    Its batches may have theirs all the same, and are found by `examine` where they have not.
+
+    Raises:
+        TemporalError: Temporal does not answer.
+    """
+    return [
+        campaign
+        for campaign in await overnight.store.campaigns.unfinished()
+        if await _problem(overnight.temporal, _campaign_workflow_id(campaign)) is not None
+    ]
+
+
+async def _problem(temporal: Client, workflow_id: str) -> Problem | None:
     try:
-        status = (await handle.describe()).status
+        status = (await temporal.get_workflow_handle(workflow_id).describe()).status
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return Problem.NO_WORKFLOW
-        raise TemporalError(f"Temporal cannot say how batch {batch.id} is: {error.message}") from None
+        raise TemporalError(f"Temporal cannot say how workflow {workflow_id} is: {error.message}") from None
     return None if status is WorkflowExecutionStatus.RUNNING else Problem.WORKFLOW_CLOSED
 
 
 def _workflow_id(batch: Batch) -> str:
     return batch.workflow_id or contracts.workflow_id(batch.id)
+
+
+def _campaign_workflow_id(campaign: Campaign) -> str:
+    return campaign.workflow_id or campaign_contracts.workflow_id(campaign.id)
 
 
 async def reattach(overnight: Overnight, finding: Finding, *, cancel: bool = False) -> None:
@@ -78,16 +99,35 @@ async def reattach(overnight: Overnight, finding: Finding, *, cancel: bool = Fal
         TemporalError: Temporal does not answer.
     """
     batch = finding.batch
+    summary = f"{batch.entry_count} entries for {batch.model} (re-attached)"
+    start = BatchStart(batch_id=batch.id)
+    await _start(overnight, contracts.WORKFLOW, start, _workflow_id(batch), summary=summary, cancel=cancel)
+
+
+async def reattach_campaign(overnight: Overnight, campaign: Campaign, *, cancel: bool = False) -> None:
+    """The same for a campaign: it finds again which of its batches run.
+
+    Raises:
+        TemporalError: Temporal does not answer.
+    """
+    summary = f"{campaign.entry_count} entries for {campaign.model} (re-attached)"
+    start, workflow_id = CampaignStart(campaign_id=campaign.id), _campaign_workflow_id(campaign)
+    await _start(overnight, campaign_contracts.WORKFLOW, start, workflow_id, summary=summary, cancel=cancel)
+
+
+async def _start(  # noqa: PLR0913 - one argument per fact of a start
+    overnight: Overnight, workflow: str, start: BaseModel, workflow_id: str, *, summary: str, cancel: bool
+) -> None:
     try:
         await overnight.temporal.start_workflow(
-            contracts.WORKFLOW,
-            BatchStart(batch_id=batch.id),
-            id=_workflow_id(batch),
+            workflow,
+            start,
+            id=workflow_id,
             task_queue=overnight.settings.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             start_signal=contracts.CANCEL if cancel else None,
-            static_summary=f"{batch.entry_count} entries for {batch.model} (re-attached)",
+            static_summary=summary,
         )
     except RPCError as error:
-        raise TemporalError(f"The workflow of batch {batch.id} could not be started: {error.message}") from None
+        raise TemporalError(f"Workflow {workflow_id} could not be started: {error.message}") from None

@@ -13,7 +13,8 @@
     │   │   ├── UnknownModelError
     │   │   ├── UnknownTaskError
     │   │   ├── UnknownHandlerError
-    │   │   └── UnknownBatchError
+    │   │   ├── UnknownBatchError
+    │   │   └── UnknownCampaignError
     │   ├── AmbiguousNameError      one registered name, two classes
     │   ├── AmbiguousBatchError     the beginning of several batches' ids
     │   ├── ToolDefinitionError     a function or class that cannot be a tool
@@ -29,7 +30,8 @@
     │   ├── BatchOpenError          forgetting a batch that is in flight
     │   ├── BatchTakenOverError     somebody else creates and fills the batch of this key
     │   ├── CancelRefusedError
-    │   └── RetryRefusedError       nothing to retry, or not over yet
+    │   ├── RetryRefusedError       nothing to retry, or not over yet
+    │   └── OfCampaignError         a batch of a campaign is only filled and submitted with the whole
     ├── NoOutputError               the output of an entry that did not succeed was asked for
     ├── ResponseError               an answer that is not an output; makes one entry `invalid`
     ├── HandlerFailedError          a handler raised; what it raised is the cause
@@ -128,6 +130,13 @@ class UnknownBatchError(UnknownNameError):
         super().__init__("batch", str(batch_id), "`overnight list` shows the batches of this database.")
 
 
+class UnknownCampaignError(UnknownNameError):
+    """No campaign with this id in the database."""
+
+    def __init__(self, campaign_id: object) -> None:
+        super().__init__("campaign", str(campaign_id), "`overnight campaigns` shows the campaigns of this database.")
+
+
 class AmbiguousNameError(UsageError):
     """Two registered classes share one name, so a row that carries it could mean either."""
 
@@ -171,11 +180,11 @@ class CustomIdError(EntryError):
 
 
 class DuplicateCustomIdError(EntryError):
-    """The batch has an entry with this custom id already."""
+    """The batch or campaign has an entry with this custom id already."""
 
-    def __init__(self, custom_id: str) -> None:
+    def __init__(self, custom_id: str, *, what: str = "batch") -> None:
         super().__init__(
-            f"The custom id {custom_id!r} is in this batch already, and results are matched by it alone. "
+            f"The custom id {custom_id!r} is in this {what} already, and results are matched by it alone. "
             f"Give each entry its own; none of the entries of this call was added."
         )
         self.custom_id = custom_id
@@ -199,7 +208,7 @@ class BatchTooLargeError(UsageError):
     def __init__(self, provider: str, what: str, limit: int) -> None:
         super().__init__(
             f"A batch of provider {provider!r} holds at most {limit:,} {what}, and this call would exceed that. "
-            f"None of its entries was added; split them over several batches."
+            f"None of its entries was added. A campaign takes any number: `overnight.create_campaign(...)`."
         )
         self.provider, self.limit = provider, limit
 
@@ -207,8 +216,10 @@ class BatchTooLargeError(UsageError):
 class EmptyBatchError(UsageError):
     """A submit without entries."""
 
-    def __init__(self, batch_id: object) -> None:
-        super().__init__(f"Batch {batch_id} has no entries. Add at least one with `await batch.add(task)`.")
+    def __init__(self, batch_id: object, *, what: str = "batch") -> None:
+        super().__init__(
+            f"{what.capitalize()} {batch_id} has no entries. Add at least one with `await {what}.add(task)`."
+        )
 
 
 class CostLimitError(UsageError):
@@ -230,9 +241,10 @@ def _up_to(at_most: Decimal) -> str:
 class BatchClosedError(UsageError):
     """The batch was submitted; neither its entries nor its submission can change any more."""
 
-    def __init__(self, batch_id: object, attempted: str) -> None:
+    def __init__(self, batch_id: object, attempted: str, *, what: str = "batch") -> None:
         super().__init__(
-            f"Cannot {attempted} batch {batch_id}: it was submitted already. Create another batch for further entries."
+            f"Cannot {attempted} {what} {batch_id}: it was submitted already. "
+            f"Create another {what} for further entries."
         )
 
 
@@ -260,8 +272,8 @@ class BatchTakenOverError(UsageError):
 class CancelRefusedError(UsageError):
     """There is nothing to cancel: never submitted, or over."""
 
-    def __init__(self, batch_id: object, reason: str) -> None:
-        super().__init__(f"Batch {batch_id} cannot be canceled: {reason}.")
+    def __init__(self, batch_id: object, reason: str, *, what: str = "batch") -> None:
+        super().__init__(f"{what.capitalize()} {batch_id} cannot be canceled: {reason}.")
         self.reason = reason
 
 
@@ -271,6 +283,16 @@ class RetryRefusedError(UsageError):
     def __init__(self, batch_id: object, reason: str) -> None:
         super().__init__(f"Batch {batch_id} cannot be retried: {reason}.")
         self.reason = reason
+
+
+class OfCampaignError(UsageError):
+    """A batch of a campaign was to be filled or submitted by itself."""
+
+    def __init__(self, batch_id: object, campaign_id: object) -> None:
+        super().__init__(
+            f"Batch {batch_id} is a part of campaign {campaign_id}, which fills and submits its batches itself. "
+            f"Use `overnight.campaign(...)`."
+        )
 
 
 class NoOutputError(OvernightError):

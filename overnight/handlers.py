@@ -1,4 +1,4 @@
-"""BatchHandler: what happens once a batch is terminal."""
+"""BatchHandler and CampaignHandler: what happens once a batch, or a campaign, is terminal."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from uuid import UUID
 
 from overnight.batches import Batch, Entry, Outcome
+from overnight.campaigns import Campaign
 from overnight.errors import UnknownHandlerError
 from overnight.registry import Names
 from overnight.storage.dispatches import Connection
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from overnight.client import Overnight
 
 OutputT = TypeVar("OutputT")
+HandlerT = TypeVar("HandlerT", bound="Handler")
 
 
 class Dispatched(Protocol):
-    """What a handler stands on: the batch's entries, the transaction of its effects, and a client."""
+    """What a handler stands on: the entries, the transaction of its effects, and a client."""
 
     @property
     def overnight(self) -> "Overnight":
@@ -26,7 +28,7 @@ class Dispatched(Protocol):
         ...
 
     def entries(
-        self, batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
+        self, subject_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
     ) -> AsyncIterator[Entry[Any]]:
         """Stream entries."""
         ...
@@ -36,7 +38,65 @@ class Dispatched(Protocol):
         ...
 
 
-class BatchHandler:
+class Handler:
+    """What the handlers of batches and of campaigns have in common: hooks, entries, and one transaction."""
+
+    def __init__(self, subject: Batch | Campaign, dispatched: Dispatched) -> None:
+        self._subject, self._dispatched = subject, dispatched
+
+    def __init_subclass__(cls, *, name: str | None = None, is_base: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not is_base:
+            handlers.register(cls, name)
+
+    async def handle(self) -> None:
+        """The order of the three hooks; override it for anything else."""
+        await self.on_completion()
+        if self._subject.status.is_success:
+            await self.on_success()
+        else:
+            await self.on_failure()
+
+    async def on_completion(self) -> None:
+        """The batch or campaign is over."""
+
+    async def on_success(self) -> None:
+        """It ended; single entries may still have failed."""
+
+    async def on_failure(self) -> None:
+        """It was canceled, expired or failed; its `failure_reason` says why."""
+
+    @overload
+    def entries(
+        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[OutputT]]: ...
+
+    @overload
+    def entries(
+        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]: ...
+
+    def entries(
+        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]:
+        """Stream the entries in the order of adding; they need not fit in memory.
+
+        Args:
+            task: only entries of this Task, with its type of output.
+            outcomes: only entries with one of these outcomes.
+        """
+        return self._dispatched.entries(self._subject.id, task, outcomes)
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """The transaction that commits together with the note that this handler has run.
+
+        It is opened at the first use, and all uses are parts of the same one; an exception that leaves the block
+        undoes what the block did. It holds a lock on the row of the batch or campaign, so keep slow work outside.
+        """
+        return self._dispatched.transaction()
+
+
+class BatchHandler(Handler, is_base=True):
     """What happens once a batch is terminal, whichever way it ended.
 
     `on_completion` runs first, then exactly one of `on_success` (the batch `ended`) and `on_failure` (`canceled`,
@@ -56,58 +116,8 @@ class BatchHandler:
     """
 
     def __init__(self, batch: Batch, dispatched: Dispatched) -> None:
+        super().__init__(batch, dispatched)
         self.batch = batch
-        self._dispatched = dispatched
-
-    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        handlers.register(cls, name)
-
-    async def handle(self) -> None:
-        """The order of the three hooks; override it for anything else."""
-        await self.on_completion()
-        if self.batch.status.is_success:
-            await self.on_success()
-        else:
-            await self.on_failure()
-
-    async def on_completion(self) -> None:
-        """The batch is over."""
-
-    async def on_success(self) -> None:
-        """The batch ended; single entries may still have failed."""
-
-    async def on_failure(self) -> None:
-        """The batch was canceled, expired or failed; `self.batch.failure_reason` says why."""
-
-    @overload
-    def entries(
-        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[OutputT]]: ...
-
-    @overload
-    def entries(
-        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[Any]]: ...
-
-    def entries(
-        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[Any]]:
-        """Stream the batch's entries in the order of adding; a batch need not fit in memory.
-
-        Args:
-            task: only entries of this Task, with its type of output.
-            outcomes: only entries with one of these outcomes.
-        """
-        return self._dispatched.entries(self.batch.id, task, outcomes)
-
-    def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """The transaction that commits together with the note that this handler has run.
-
-        It is opened at the first use, and all uses are parts of the same one; an exception that leaves the block
-        undoes what the block did. It holds a lock on the batch's row, so keep slow work outside.
-        """
-        return self._dispatched.transaction()
 
     @property
     def overnight(self) -> "Overnight":
@@ -127,5 +137,42 @@ class BatchHandler:
         return self._dispatched.overnight
 
 
-handlers: Names[BatchHandler] = Names("handler", UnknownHandlerError)
+class CampaignHandler(Handler, is_base=True):
+    """What happens once a campaign is over, over all entries of all its batches: what a `BatchHandler` is to a batch.
+
+    The hooks and their promises are the same, with `self.campaign.id` as the idempotency key. `self.entries()` yields
+    each entry once, with its latest attempt; what came of earlier rounds is in `entry.earlier`.
+    """
+
+    def __init__(self, campaign: Campaign, dispatched: Dispatched) -> None:
+        super().__init__(campaign, dispatched)
+        self.campaign = campaign
+
+
+handlers: Names[Handler] = Names("handler", UnknownHandlerError)
 """All handler classes that were imported in this process."""
+
+
+def batch_handlers(name: str) -> type[BatchHandler]:
+    """The batch handler of a name.
+
+    Raises:
+        UnknownHandlerError: there is none, or it is one for campaigns.
+    """
+    return _of_kind(name, BatchHandler)
+
+
+def campaign_handlers(name: str) -> type[CampaignHandler]:
+    """The campaign handler of a name.
+
+    Raises:
+        UnknownHandlerError: there is none, or it is one for batches.
+    """
+    return _of_kind(name, CampaignHandler)
+
+
+def _of_kind(name: str, kind: type[HandlerT]) -> type[HandlerT]:
+    cls = handlers.resolve(name)
+    if not issubclass(cls, kind):
+        raise UnknownHandlerError(kind.__name__, name, f"The class of this name is no {kind.__name__}: derive one.")
+    return cls

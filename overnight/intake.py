@@ -111,7 +111,7 @@ class Intake:
         self._facts.check(item.body, model=self._model, endpoint=self._endpoint)
         inputs = self._facts.inputs(item.body, endpoint=self._endpoint)
         return NewEntry(
-            custom_id=custom_id, label="request", task=None, fields=None, request=_json(item.body), inputs=inputs
+            custom_id=custom_id, label="request", task=None, fields=None, request=request_json(item.body), inputs=inputs
         )
 
     def _name(self, task: type[Task[Any]]) -> tuple[str, str]:
@@ -127,7 +127,7 @@ class Intake:
         return NewEntry(custom_id=custom_id, label=label, task=name, fields=item.dump_fields(), request=_text(body))
 
 
-def _json(value: Any) -> str:
+def request_json(value: Any) -> str:
     """Compact JSON text.
 
     Raises:

@@ -26,6 +26,17 @@ class Keys:
         """Where the handlers and Tasks of what is created here are: beside the handler that creates it."""
         return self._parent.handler_task_queue if self._parent else None
 
+    def check_campaigns(self) -> None:
+        """Campaigns have no keys.
+
+        Raises:
+            UsageError: a handler creates one, and would create another one when it is run again.
+        """
+        if self._parent is not None:
+            raise UsageError(
+                "A handler cannot create a campaign, for it may be run again and would pay twice. Create a batch."
+            )
+
     def named(self, new: NewBatch, key: str | None) -> NewBatch:
         """The batch under the id that belongs to its key.
 

@@ -28,13 +28,20 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """One thing to know about a batch. The text holds no prompt, no response and no key."""
+    """One thing to know about a batch, or about a campaign. The text holds no prompt, no response and no key."""
 
     kind: NoticeKind
-    batch_id: UUID
+    batch_id: UUID | None = None
+    campaign_id: UUID | None = None
+    """Instead of a batch's id: what is told is of the campaign as a whole."""
     code: str
     text: str
     since: datetime | None = None
+
+    @property
+    def subject(self) -> str:
+        """What it is about, for people."""
+        return f"campaign {self.campaign_id}" if self.campaign_id else f"batch {self.batch_id}"
 
 
 class Notifier(Protocol):
@@ -51,7 +58,7 @@ class LoggingNotifier:
     async def notify(self, notice: Notice) -> None:
         calm = notice.kind in (NoticeKind.WAITING, NoticeKind.RECOVERED, NoticeKind.ABOVE_QUOTA)
         level = logging.INFO if calm else logging.WARNING
-        logger.log(level, "batch %s: %s (%s): %s", notice.batch_id, notice.kind.value, notice.code, notice.text)
+        logger.log(level, "%s: %s (%s): %s", notice.subject, notice.kind.value, notice.code, notice.text)
 
 
 class Notifiers:

@@ -1,6 +1,6 @@
 """Stored entries back into typed ones."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +12,12 @@ from overnight.storage.store import Store
 from overnight.tasks import Task, tasks
 from overnight.tools import load_calls
 
+Reader = Callable[[Store, UUID, type[Task[Any]] | None, Collection[Outcome] | None], AsyncIterator[Entry[Any]]]
+"""Streams the entries of a batch, or of a campaign."""
 
-def entry_of(stored: StoredEntry) -> Entry[Any]:
-    """The entry, with its task and output as the Task's own types.
+
+def entry_of(stored: StoredEntry, earlier: Sequence[StoredEntry] = ()) -> Entry[Any]:
+    """The entry, and what came of it in earlier rounds, with its task and output as the Task's own types.
 
     Raises:
         UnknownTaskError: the Task's class is not registered in this process.
@@ -31,6 +34,7 @@ def entry_of(stored: StoredEntry) -> Entry[Any]:
         cost=stored.cost,
         response=stored.line,
         tool_calls=load_calls(stored.tool_calls),
+        earlier=[entry_of(attempt) for attempt in earlier],
     )
 
 
@@ -59,3 +63,25 @@ async def entries(
     async for page in store.outputs.pages(batch_id, outcomes=outcomes, task=wanted):
         for stored in page:
             yield entry_of(stored)
+
+
+async def campaign_entries(
+    store: Store, campaign_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
+) -> AsyncIterator[Entry[Any]]:
+    """Stream a campaign's entries, each with its latest attempt, and the earlier ones within it: in the order of
+    adding, those that were asked again after all others.
+
+    Args:
+        store: where they are.
+        campaign_id: of which campaign.
+        task: only entries of this Task.
+        outcomes: only entries whose latest attempt has one of these outcomes.
+    """
+    wanted = tasks.name_of(task) if task else None
+    for batch in await store.campaigns.batches(campaign_id):
+        latest = bool(batch.retried)
+        async for page in store.outputs.pages(batch.id, outcomes=outcomes, task=wanted, latest=latest):
+            is_first = batch.round == 1
+            earlier = {} if is_first else await store.outputs.earlier(batch.id, [stored.position for stored in page])
+            for stored in page:
+                yield entry_of(stored, earlier.get(stored.position, ()))

@@ -1,4 +1,6 @@
-"""A batch to be, from what somebody asked for: checked against the provider's facts before anything is written."""
+"""A batch or campaign to be, from what somebody asked for: checked against the provider's facts, and
+nothing is written before.
+"""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -9,14 +11,16 @@ from uuid import UUID
 from pydantic import JsonValue, ValidationError
 from pydantic_core import to_json
 
+from overnight.campaign_contracts import CampaignOptions
 from overnight.contracts import BatchOptions, BatchSpec, SpecEntry, faults
 from overnight.errors import ConfigurationError, EntryError, RequestError
-from overnight.handlers import handlers
+from overnight.handlers import batch_handlers, campaign_handlers
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint, room
 from overnight.providers import open_provider, provider_facts
 from overnight.schedule import PollSchedule
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
+from overnight.storage.campaigns import NewCampaign
 from overnight.storage.entries import NewEntry, Room
 from overnight.tasks import ModelSettings, tasks
 
@@ -35,7 +39,7 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
     check_model(facts, options.model, allow_unknown=options.allow_unknown_model, overrides=settings.prices)
     if options.handler is not None and options.handler_task_queue is None:
         # With a task queue of its own the handler lives in another process, which alone knows its names.
-        handlers.resolve(options.handler)
+        batch_handlers(options.handler)
     return NewBatch(
         id=batch_id,
         provider=facts.name,
@@ -59,6 +63,35 @@ async def check_key(provider: str, settings: Settings) -> None:
     """
     if not settings.keys_in_worker_only:
         await open_provider(provider, settings).aclose()
+
+
+def new_campaign(options: CampaignOptions, campaign_id: UUID, settings: Settings) -> NewCampaign:
+    """The row of a campaign, checked.
+
+    Raises:
+        UsageError: as for a batch.
+    """
+    facts = provider_facts(options.provider)
+    check_model(facts, options.model, allow_unknown=options.allow_unknown_model, overrides=settings.prices)
+    if options.handler is not None and options.handler_task_queue is None:
+        campaign_handlers(options.handler)
+    return NewCampaign(
+        id=campaign_id,
+        provider=facts.name,
+        model=options.model,
+        endpoint=choose_endpoint(facts, options.endpoint),
+        handler=options.handler,
+        handler_task_queue=options.handler_task_queue,
+        handler_activity=options.handler_activity,
+        metadata=_storable(options.metadata),
+        on_ambiguous_submit=options.on_ambiguous_submit,
+        schedule=_schedule(options.poll_waits, options.max_age, settings.schedule),
+        max_age=options.campaign_max_age,
+        rounds=options.rounds,
+        retry_invalid=options.retry_invalid,
+        max_concurrent_batches=options.max_concurrent_batches,
+        max_batch_entries=options.max_batch_entries,
+    )
 
 
 def _schedule(waits: list[timedelta] | None, max_age: timedelta | None, default: PollSchedule) -> PollSchedule:

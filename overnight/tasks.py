@@ -138,6 +138,25 @@ class Task(BaseModel, Generic[OutputT]):
             **self._all_settings(),
         )
 
+    def repair(self, error: str, answer: str) -> "Task[Any] | Sequence[Message]":
+        """What to ask in a further round of a campaign, after an answer that was `invalid`.
+
+        By default the conversation goes on: with the answer, and with what is wrong about it. Where there was no
+        answer to speak of, the same is asked once more.
+
+        Args:
+            error: why it was `invalid`.
+            answer: the answer's text; empty when it had none.
+
+        Returns:
+            A conversation, whose answer this same Task reads; or a Task, which is then the entry's.
+        """
+        messages = conversation(self.prompt())
+        if not answer.strip():
+            return messages
+        complaint = f"That answer cannot be used: {error} Answer again, in full, in the form that was asked for."
+        return [*messages, Message(role="assistant", content=answer), Message(role="user", content=complaint)]
+
     def read(self, response: Response) -> OutputT:
         """The output that a response holds. Override it for answers that need more than validation; it is not asked for
         answers that hold tool calls alone.

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -24,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
         ProgressReport,
     )
     from workflows import options, texts
+    from workflows.canceling import cancellation_as_signal
     from workflows.handling import Handling
 
 
@@ -57,7 +57,7 @@ class BatchWorkflow:
         if start is None:
             # A missing argument would otherwise fail the task for ever, instead of the workflow.
             raise ApplicationError("A Batch is started with a BatchStart: a `batch_id` or a `spec`.", type="StartError")
-        return await self._cancellation_as_signal(self._live(start))
+        return await cancellation_as_signal(self._live(start), self.cancel)
 
     async def _live(self, start: BatchStart) -> BatchSummary:
         batch = await self._open(start)
@@ -344,13 +344,3 @@ class BatchWorkflow:
                 raise
             return False
         return True
-
-    async def _cancellation_as_signal(self, life: Coroutine[object, object, BatchSummary]) -> BatchSummary:
-        task = asyncio.create_task(life)
-        while True:
-            try:
-                return await asyncio.shield(task)
-            except asyncio.CancelledError:
-                if task.done():
-                    return task.result()
-                self.cancel()

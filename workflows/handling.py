@@ -12,18 +12,28 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from overnight import contracts
-    from overnight.contracts import BatchRef, BatchSummary, DispatchRequest, HydrateReport, OpenBatch, Trouble
+    from overnight.campaign_contracts import CampaignSummary
+    from overnight.contracts import (
+        BatchRef,
+        BatchSummary,
+        DispatchRequest,
+        Handled,
+        HydrateReport,
+        OpenBatch,
+        Trouble,
+    )
     from workflows import options, texts
 
 Run = workflow.ActivityHandle[Any]
+Summary = BatchSummary | CampaignSummary
 
 _RETRY, _SKIP = "retry", "skip"
 
 
 class Handling:
-    """What becomes of one batch's handler, and what somebody has ordered about it.
+    """What becomes of one handler, of a batch or of a campaign, and what somebody has ordered about it.
 
-    Nothing here gives up by itself: a batch whose handler cannot run waits, visibly, until it can or is skipped.
+    Nothing here gives up by itself: a handler that cannot run is waited for, visibly, until it can or is skipped.
     """
 
     def __init__(self, complain: Callable[[str | None], None]) -> None:
@@ -66,51 +76,51 @@ class Handling:
 
     # Dispatch.
 
-    async def dispatch(self, batch: OpenBatch, summary: BatchSummary) -> None:
+    async def dispatch(self, handled: Handled, summary: Summary) -> None:
         """Run the handler until it succeeds or is skipped, and have it noted."""
-        if batch.is_dispatched:
+        if handled.is_dispatched:
             return
         while True:
             order, self._order = self._order, None
             self._is_patient = self._is_patient and order != _RETRY
             if order == _SKIP:
-                await self._stamp(batch, skip=True)
+                await self._stamp(handled, skip=True)
                 return
-            if await self._has_run(batch, self._start(batch, summary)):
+            if await self._has_run(handled, self._start(handled, summary)):
                 break
-        if batch.handler_activity:
-            await self._stamp(batch, skip=False)
+        if handled.handler_activity:
+            await self._stamp(handled, skip=False)
 
-    def _start(self, batch: OpenBatch, summary: BatchSummary) -> Run:
-        patience = options.PATIENCE if batch.handler_task_queue and not self._is_patient else None
-        if batch.handler_activity:
+    def _start(self, handled: Handled, summary: Summary) -> Run:
+        patience = options.PATIENCE if handled.handler_task_queue and not self._is_patient else None
+        if handled.handler_activity:
             return workflow.start_activity(
-                batch.handler_activity,
+                handled.handler_activity,
                 summary,
-                task_queue=batch.handler_task_queue,
+                task_queue=handled.handler_task_queue,
                 schedule_to_start_timeout=patience,
-                summary=f"run {texts.handler(batch)}",
+                summary=f"run {texts.handler(handled)}",
                 **options.HANDLER_ACTIVITY,
             )
         return workflow.start_activity(
             contracts.dispatch_handler,
-            DispatchRequest(batch_id=batch.batch_id),
-            task_queue=batch.handler_task_queue,
+            DispatchRequest(**handled.subject),
+            task_queue=handled.handler_task_queue,
             schedule_to_start_timeout=patience,
-            summary=f"run {texts.handler(batch)}",
+            summary=f"run {texts.handler(handled)}",
             **options.DISPATCH,
         )
 
-    async def _stamp(self, batch: OpenBatch, *, skip: bool) -> None:
+    async def _stamp(self, handled: Handled, *, skip: bool) -> None:
         """Note that the handler has run, or shall not: that needs no code of the user's, and so no worker of theirs."""
         await workflow.execute_activity(
             contracts.dispatch_handler,
-            DispatchRequest(batch_id=batch.batch_id, skip=skip),
-            summary=f"skip {texts.handler(batch)}" if skip else "note that the handler has run",
+            DispatchRequest(**handled.subject, skip=skip),
+            summary=f"skip {texts.handler(handled)}" if skip else "note that the handler has run",
             **options.DISPATCH,
         )
 
-    async def _has_run(self, batch: OpenBatch, run: Run) -> bool:
+    async def _has_run(self, handled: Handled, run: Run) -> bool:
         """An order overtakes a run between its attempts; an attempt that just succeeds stands."""
         await workflow.wait_condition(lambda: run.done() or self._order is not None)
         if not run.done():
@@ -123,32 +133,32 @@ class Handling:
             return False
         except ActivityError as error:
             if self._order is None:
-                await self._bear(batch, error)
+                await self._bear(handled, error)
             return False
         self._complain(None)
         return True
 
-    async def _bear(self, batch: OpenBatch, error: ActivityError) -> None:
+    async def _bear(self, handled: Handled, error: ActivityError) -> None:
         """Temporal will not try this again: nobody took it, or it said that it would never succeed."""
         if _is_untaken(error):
             self._is_patient = True
-            await self._tell_untaken(batch, "the handler")
+            await self._tell_untaken(handled, "the handler")
             return
         self._complain(str(error.cause or error))
-        await self._tell(batch, "handler_failed", texts.failed_for_good(batch, options.HANDLER_PAUSE))
+        await self._tell(handled, "handler_failed", texts.failed_for_good(handled, options.HANDLER_PAUSE))
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(lambda: self._order is not None, timeout=options.HANDLER_PAUSE)
 
     # Telling.
 
-    async def _tell_untaken(self, batch: OpenBatch, step: str) -> None:
-        text = texts.untaken(step, batch, options.PATIENCE)
+    async def _tell_untaken(self, handled: Handled, step: str) -> None:
+        text = texts.untaken(step, handled, options.PATIENCE)
         self._complain(text)
-        await self._tell(batch, "no_handler_worker", text)
+        await self._tell(handled, "no_handler_worker", text)
 
-    async def _tell(self, batch: OpenBatch, code: str, text: str) -> None:
-        trouble = Trouble(batch_id=batch.batch_id, code=code, text=text)
-        with contextlib.suppress(ActivityError):  # a batch is not held up because nobody can be told of it
+    async def _tell(self, handled: Handled, code: str, text: str) -> None:
+        trouble = Trouble(**handled.subject, code=code, text=text)
+        with contextlib.suppress(ActivityError):  # nothing is held up because nobody can be told of it
             await workflow.execute_activity(contracts.report_trouble, trouble, summary=code, **options.TELL)
 
 

@@ -96,3 +96,13 @@ CLEAN_UP = Options(
 # After max age the provider gets this long to bring a canceled batch to its end, and is looked at this often.
 GRACE = timedelta(minutes=15)
 GRACE_WAIT = timedelta(minutes=1)
+
+# A query or two; between looks, timers wait.
+LOOK = Options(start_to_close_timeout=timedelta(seconds=90), retry_policy=_UNTIL_IT_WORKS)
+
+# So often are a campaign's batches looked at, at the least. One that ends says so at once, but not over the border of
+# a history, and not when its workflow was terminated.
+LOOK_WAIT = timedelta(minutes=5)
+
+# Batches that one history starts: three events for each batch, and two dozen for what surrounds it.
+BATCHES_PER_RUN = 200

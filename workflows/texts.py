@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from overnight.contracts import OpenBatch, PollReport
+from overnight.campaign_contracts import CampaignProgress, OpenCampaign
+from overnight.contracts import Handled, OpenBatch, PollReport
 
 
 def duration(length: timedelta) -> str:
@@ -32,22 +33,22 @@ def there(what: str, task_queue: str | None) -> str:
     return f"{what} on task queue {task_queue}" if task_queue else what
 
 
-def handler(batch: OpenBatch) -> str:
-    """What is run once the batch is over, and where."""
-    name = f"activity {batch.handler_activity}" if batch.handler_activity else batch.handler or "no handler"
-    return there(name, batch.handler_task_queue)
+def handler(handled: Handled) -> str:
+    """What is run once it is over, and where."""
+    name = f"activity {handled.handler_activity}" if handled.handler_activity else handled.handler or "no handler"
+    return there(name, handled.handler_task_queue)
 
 
-def untaken(step: str, batch: OpenBatch, patience: timedelta) -> str:
+def untaken(step: str, handled: Handled, patience: timedelta) -> str:
     """Nobody polls the task queue where the user's code is to run."""
-    way_out = "Run a worker with that activity" if batch.handler_activity else "Run `overnight handlers`"
-    where = f"task queue {batch.handler_task_queue!r}"
+    way_out = "Run a worker with that activity" if handled.handler_activity else "Run `overnight handlers`"
+    where = f"task queue {handled.handler_task_queue!r}"
     return f"No worker took {step} from {where} for {duration(patience)}. {way_out} there, or skip the handler."
 
 
-def failed_for_good(batch: OpenBatch, pause: timedelta) -> str:
+def failed_for_good(handled: Handled, pause: timedelta) -> str:
     """The user's code says that trying again is no use; its own words may quote anything, so they are not here."""
-    return f"Running {handler(batch)} failed and is not to be tried again. It is, all the same, in {duration(pause)}."
+    return f"Running {handler(handled)} failed and is not to be tried again. It is, all the same, in {duration(pause)}."
 
 
 def details(  # noqa: PLR0913 - one argument per line of the text
@@ -68,5 +69,21 @@ def details(  # noqa: PLR0913 - one argument per line of the text
         f"- handler: {handler(batch)}",
         f"- last error: {last_error}" if last_error else "",
         f"- reason: {report.reason}" if report.reason else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def campaign_details(campaign: OpenCampaign, progress: CampaignProgress) -> str:
+    """The campaign's current details, in Markdown."""
+    counts = ", ".join(f"{count} {status.value}" for status, count in sorted(progress.statuses.items()))
+    next_look_at = progress.next_look_at
+    lines = [
+        f"**{progress.step}** — round {progress.round} of at most {campaign.rounds}",
+        f"- model: `{campaign.model}` at {campaign.provider}, {campaign.entry_count} entries",
+        f"- batches: {counts}" if counts else "",
+        f"- at once: {progress.running} run, {progress.limit} of at most {campaign.max_concurrent_batches} may"
+        + (f"; next look at {next_look_at:%Y-%m-%d %H:%M:%S} UTC" if next_look_at else ""),
+        f"- handler: {handler(campaign)}",
+        f"- last error: {progress.last_error}" if progress.last_error else "",
     ]
     return "\n".join(line for line in lines if line)

@@ -3,6 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -56,6 +57,18 @@ def list_batches(
         needs_attention=needs_attention,
     )
     finish(listing(wanted, parent=parent, before=before, limit=limit, as_json=as_json))
+
+
+@commands.command("campaigns", rich_help_panel=BATCHES)
+def list_campaigns(
+    campaign_id: Annotated[UUID | None, typer.Argument(metavar="[CAMPAIGN_ID]", help="Only this one.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest campaigns, or show one."""
+    from overnight.cli.campaigns import listing  # noqa: PLC0415 - imported when it runs
+
+    finish(listing(limit=limit, campaign_id=campaign_id, as_json=as_json))
 
 
 @commands.command(rich_help_panel=BATCHES)

@@ -9,6 +9,7 @@ from typing import Any
 
 from overnight.handling.dispatch import DispatchActivities
 from overnight.handling.hydrate import HydrateActivities
+from overnight.handling.rounds import RoundActivities
 from overnight.handling.services import Services
 
 __all__ = ["Services", "handler_activities"]
@@ -17,4 +18,4 @@ __all__ = ["Services", "handler_activities"]
 def handler_activities(services: Services) -> Sequence[Callable[..., Any]]:
     """What runs the user's code; it needs no key."""
     hydrate, dispatch = HydrateActivities(services), DispatchActivities(services)
-    return [hydrate.hydrate_results, dispatch.dispatch_handler]
+    return [hydrate.hydrate_results, dispatch.dispatch_handler, RoundActivities(services).plan_round]

@@ -1,7 +1,7 @@
 """Hand a hydrated batch to its handler, once."""
 
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import Any
@@ -13,11 +13,11 @@ from overnight.batches import Batch, Entry, Outcome
 from overnight.client import Overnight
 from overnight.contracts import DispatchReport, DispatchRequest
 from overnight.errors import HandlerFailedError
-from overnight.handlers import BatchHandler, handlers
+from overnight.handlers import Handler, batch_handlers, campaign_handlers
 from overnight.handling.failures import step, where
 from overnight.handling.heartbeats import heartbeating
 from overnight.handling.services import Services
-from overnight.reading import entries
+from overnight.reading import Reader, campaign_entries, entries
 from overnight.storage.dispatches import AlreadyDispatchedError, Connection, Dispatch
 from overnight.tasks import Task
 
@@ -27,19 +27,19 @@ logger = logging.getLogger(__name__)
 class _Dispatched:
     """What the handler stands on."""
 
-    def __init__(self, services: Services, batch: Batch, dispatch: Dispatch) -> None:
-        self._store, self._dispatch = services.store, dispatch
-        self._settings, self._batch = services.settings, batch
+    def __init__(self, services: Services, dispatch: Dispatch, read: Reader, *, parent: Batch | None = None) -> None:
+        self._store, self._dispatch, self._read = services.store, dispatch, read
+        self._settings, self._parent = services.settings, parent
 
     @cached_property
     def overnight(self) -> Overnight:
         """One per run: the batches that it creates are counted."""
-        return Overnight(settings=self._settings, store=self._store, temporal=activity.client(), parent=self._batch)
+        return Overnight(settings=self._settings, store=self._store, temporal=activity.client(), parent=self._parent)
 
     def entries(
-        self, batch_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
+        self, subject_id: UUID, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
     ) -> AsyncIterator[Entry[Any]]:
-        return entries(self._store, batch_id, task, outcomes)
+        return self._read(self._store, subject_id, task, outcomes)
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         return self._dispatch.transaction()
@@ -54,25 +54,44 @@ class DispatchActivities:
     @activity.defn(name="dispatch_handler")
     @step
     async def dispatch_handler(self, request: DispatchRequest) -> DispatchReport:
+        if request.campaign_id is not None:
+            return await self._dispatch_campaign(request.campaign_id, skip=request.skip)
+        assert request.batch_id is not None
         batch = await self._store.batches.get(request.batch_id)
         if batch.handler_dispatched_at is not None:
             return DispatchReport(ran=False)
-        try:
-            return DispatchReport(ran=await self._attempt(batch, skip=request.skip))
-        except AlreadyDispatchedError:
-            logger.info("batch %s: its handler has run already", batch.id)
+        cls = batch_handlers(batch.handler) if batch.handler is not None and not request.skip else None
+        return await self._attempt(
+            self._store.dispatches.attempt(batch.id),
+            lambda dispatch: cls(batch, _Dispatched(self._services, dispatch, entries, parent=batch)) if cls else None,
+        )
+
+    async def _dispatch_campaign(self, campaign_id: UUID, *, skip: bool) -> DispatchReport:
+        campaign = await self._store.campaigns.get(campaign_id)
+        if campaign.handler_dispatched_at is not None:
             return DispatchReport(ran=False)
+        cls = campaign_handlers(campaign.handler) if campaign.handler is not None and not skip else None
+        return await self._attempt(
+            self._store.dispatches.campaign_attempt(campaign.id),
+            lambda dispatch: cls(campaign, _Dispatched(self._services, dispatch, campaign_entries)) if cls else None,
+        )
 
-    async def _attempt(self, batch: Batch, *, skip: bool) -> bool:
-        handler = handlers.resolve(batch.handler) if batch.handler is not None and not skip else None
-        async with heartbeating(), self._store.dispatches.attempt(batch.id) as dispatch:
-            if handler is not None:
-                await _run(handler(batch, _Dispatched(self._services, batch, dispatch)))
-            await dispatch.commit()
-        return handler is not None
+    async def _attempt(
+        self, attempt: AbstractAsyncContextManager[Dispatch], make: Callable[[Dispatch], Handler | None]
+    ) -> DispatchReport:
+        try:
+            async with heartbeating(), attempt as dispatch:
+                handler = make(dispatch)
+                if handler is not None:
+                    await _run(handler)
+                await dispatch.commit()
+        except AlreadyDispatchedError as error:
+            logger.info("%s", error)
+            return DispatchReport(ran=False)
+        return DispatchReport(ran=handler is not None)
 
 
-async def _run(handler: BatchHandler) -> None:
+async def _run(handler: Handler) -> None:
     try:
         await handler.handle()
     except AlreadyDispatchedError:

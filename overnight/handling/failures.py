@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar
-from uuid import UUID
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -63,7 +62,7 @@ def where(error: BaseException) -> str:
 
 def public(error: Exception) -> str:
     """The text as far as it may leave the database."""
-    return error.public if isinstance(error, OvernightError) else f"{where(error)}; its text is in batches.last_error"
+    return error.public if isinstance(error, OvernightError) else f"{where(error)}; its text is in last_error"
 
 
 def full(error: Exception) -> str:
@@ -95,15 +94,7 @@ class _OfServices(Protocol):
     def _services(self) -> "Services": ...
 
 
-class _OfBatch(Protocol):
-    """What activities are asked with."""
-
-    @property
-    def batch_id(self) -> UUID: ...
-
-
 S = TypeVar("S", bound=_OfServices)
-A = TypeVar("A", bound=_OfBatch)
 B = TypeVar("B")
 R = TypeVar("R")
 
@@ -130,24 +121,27 @@ def _count(failure: ApplicationError) -> None:
     meter.create_counter("overnight_step_failures", "Failed attempts of a batch's steps.").add(1)
 
 
-def step(run: Callable[[S, A], Awaitable[R]]) -> Callable[[S, A], Awaitable[R]]:
-    """Make an activity of one batch's step: our errors become Temporal's, and trouble is told once per streak."""
+def step(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitable[R]]:
+    """Make an activity of a step of one batch or campaign: our errors become Temporal's, and trouble is told once per
+    streak.
+    """
 
     @functools.wraps(run)
-    async def stepping(self: S, request: A) -> R:
+    async def stepping(self: S, request: B) -> R:
         services = self._services
+        subject = services.subject(request)
         try:
             result = await run(self, request)
         except Exception as error:  # noqa: BLE001 - the one place where every failure passes
             with contextlib.suppress(Exception):  # the database may be what is ill
-                await services.failed(request.batch_id, error)
+                await services.failed(subject, error)
             failure = application_error(error, services.settings)
             _count(failure)
-            logger.warning("batch %s: %s failed: %s", request.batch_id, activity.info().activity_type, failure.message)
+            logger.warning("%s: %s failed: %s", subject, activity.info().activity_type, failure.message)
             # Without `from None` the cause would travel along, text and all.
             raise failure from None
         with contextlib.suppress(Exception):  # what was done is done, even if nobody can be told
-            await services.succeeded(request.batch_id)
+            await services.succeeded(subject)
         return result
 
     return stepping

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from overnight.errors import (
@@ -17,9 +19,33 @@ from overnight.handling.failures import full, public
 from overnight.notices import LoggingNotifier, Notice, NoticeKind, Notifier, Notifiers
 from overnight.settings import Settings
 from overnight.storage.store import Store
+from overnight.storage.troubles import Troubled
 from overnight.texts import storable
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The batch or campaign that a step is of."""
+
+    store: Troubled
+    batch_id: UUID | None = None
+    campaign_id: UUID | None = None
+
+    @property
+    def id(self) -> UUID:
+        """Of its row."""
+        found = self.batch_id or self.campaign_id
+        assert found is not None
+        return found
+
+    def notice(self, *, kind: NoticeKind, code: str, text: str) -> Notice:
+        """Something to know about it."""
+        return Notice(kind=kind, batch_id=self.batch_id, campaign_id=self.campaign_id, code=code, text=text)
+
+    def __str__(self) -> str:
+        return f"batch {self.batch_id}" if self.batch_id else f"campaign {self.campaign_id}"
 
 
 class Services:
@@ -29,30 +55,35 @@ class Services:
         self.settings, self.store = settings, store
         self.notifiers = Notifiers([LoggingNotifier(), *notifiers])
 
-    async def failed(self, batch_id: UUID, error: Exception) -> None:
+    def subject(self, request: Any) -> Subject:
+        """Whose trouble a step's is: the batch's, or the campaign's, that it is asked with."""
+        campaign_id = getattr(request, "campaign_id", None)
+        if campaign_id is not None:
+            return Subject(store=self.store.campaigns, campaign_id=campaign_id)
+        return Subject(store=self.store.batches, batch_id=request.batch_id)
+
+    async def failed(self, subject: Subject, error: Exception) -> None:
         """A step failed: keep its whole text where it may be kept, and say so if it is news."""
         text = public(error)
         if text != str(error) or isinstance(error, HandlerFailedError):
             # The stack trace is for development: its last line quotes what the error quotes.
             trace = (error.__cause__ or error) if self.settings.log_error_texts else None
-            logger.error("batch %s: %s", batch_id, text, exc_info=trace)
-            await self.store.batches.record_error(batch_id, storable(full(error)[:4000]))
-        await self.in_trouble(batch_id, _code(error), text, _kind(error))
+            logger.error("%s: %s", subject, text, exc_info=trace)
+            await subject.store.record_error(subject.id, storable(full(error)[:4000]))
+        await self.in_trouble(subject, _code(error), text, _kind(error))
 
-    async def in_trouble(self, batch_id: UUID, code: str, text: str, kind: NoticeKind) -> None:
-        """Note what keeps a batch from going on, and say so if it is news."""
-        if await self.store.batches.note_trouble(batch_id, code, urgent=kind is NoticeKind.ATTENTION):
-            await self.notifiers.notify(Notice(kind=kind, batch_id=batch_id, code=code, text=text))
+    async def in_trouble(self, subject: Subject, code: str, text: str, kind: NoticeKind) -> None:
+        """Note what keeps a batch or campaign from going on, and say so if it is news."""
+        if await subject.store.note_trouble(subject.id, code, urgent=kind is NoticeKind.ATTENTION):
+            await self.notifiers.notify(subject.notice(kind=kind, code=code, text=text))
 
-    async def succeeded(self, batch_id: UUID) -> None:
+    async def succeeded(self, subject: Subject) -> None:
         """A step succeeded: if steps failed before, that is over."""
-        trouble = await self.store.batches.clear_trouble(batch_id)
+        trouble = await subject.store.clear_trouble(subject.id)
         if trouble is not None:
             code, since = trouble
-            text = "It works again."
-            await self.notifiers.notify(
-                Notice(kind=NoticeKind.RECOVERED, batch_id=batch_id, code=code, text=text, since=since)
-            )
+            notice = subject.notice(kind=NoticeKind.RECOVERED, code=code, text="It works again.")
+            await self.notifiers.notify(replace(notice, since=since))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -34,7 +34,11 @@ class SentryNotifier:
                 "message": notice.text,
                 "level": "warning",
                 "fingerprint": ["overnight", notice.kind.value, notice.code],
-                "tags": {"batch_id": str(notice.batch_id), "code": notice.code, "kind": notice.kind.value},
+                "tags": {
+                    "campaign_id" if notice.campaign_id else "batch_id": str(notice.campaign_id or notice.batch_id),
+                    "code": notice.code,
+                    "kind": notice.kind.value,
+                },
             },
             scope=self._scope,
         )

@@ -14,14 +14,15 @@ _TIMEOUT = httpx.Timeout(10.0)
 
 
 def _payload(notice: Notice, at: datetime) -> str:
+    kind = "campaign" if notice.campaign_id else "batch"
     data = {
         "kind": notice.kind.value,
-        "batch_id": str(notice.batch_id),
+        f"{kind}_id": str(notice.campaign_id or notice.batch_id),
         "code": notice.code,
         "text": notice.text,
         "since": notice.since.isoformat() if notice.since else None,
     }
-    return json.dumps({"type": f"batch.{notice.kind.value}", "timestamp": at.isoformat(), "data": data})
+    return json.dumps({"type": f"{kind}.{notice.kind.value}", "timestamp": at.isoformat(), "data": data})
 
 
 class WebhookNotifier:

@@ -27,6 +27,7 @@ from overnight.providers._values import (
 )
 from overnight.providers._weights import Weighing
 from overnight.providers.base import (
+    RETRYABLE_HTTP,
     EntryLine,
     ForeignLineError,
     Limits,
@@ -110,6 +111,13 @@ class AnthropicFacts:
     limits = Limits(max_entries=100_000, max_bytes=256_000_000, custom_id_pattern=CUSTOM_ID.pattern)
     endpoints: Sequence[str] = (MESSAGES,)
     uploads_first = False
+    retryable_codes: Collection[str] = RETRYABLE_HTTP | {
+        "api_error",
+        "overloaded_error",
+        "rate_limit_error",
+        "timeout_error",
+        "no_message",
+    }
     queue_full_codes: Collection[str] = frozenset()  # a full queue answers the create with a 429
     frame_bytes = len(BEFORE + wire_id("", "x" * TOKEN_LENGTH) + BETWEEN + AFTER + ",")
 

@@ -29,6 +29,7 @@ from overnight.providers._values import (
 )
 from overnight.providers._weights import Weighing
 from overnight.providers.base import (
+    RETRYABLE_HTTP,
     EntryLine,
     Limits,
     MalformedLineError,
@@ -121,6 +122,17 @@ class OpenAIFacts:
     uploads_first = True
     # Too many enqueued tokens: the batch is taken, and then fails while it is validated (providers' pages, 2026).
     queue_full_codes: Collection[str] = frozenset({"token_limit_exceeded"})
+    # The codes of the live API's 429 and 5xx, which are also those of generations that broke later.
+    retryable_codes: Collection[str] = RETRYABLE_HTTP | {
+        "rate_limit_exceeded",
+        "server_error",
+        "internal_error",
+        "internal_server_error",
+        "service_unavailable",
+        "timeout",
+        "response_failed",
+        "no_body",
+    }
     frame_bytes = max(len("".join(frame(endpoint))) for endpoint in (RESPONSES, CHAT, EMBEDDINGS))
 
     def supports_batch(self, model: str) -> bool:

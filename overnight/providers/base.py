@@ -220,6 +220,12 @@ class Response:
     embedding: Sequence[float] | None = None
 
 
+RETRYABLE_HTTP = frozenset({"http_0", "http_408", "http_409", "http_425", "http_429"}) | {
+    f"http_{status}" for status in range(500, 600)
+}
+"""Codes of entries that were answered with a bare HTTP status that another try may heal."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RequestWeight:
     """What can be said of a request's tokens before it is sent.
@@ -250,6 +256,8 @@ class ProviderFacts(Protocol):
     """Whether the input goes up in a step of its own, before the create; else it travels with the create."""
     queue_full_codes: Collection[str]
     """Failure codes that mean: nothing ran, there was no room for the batch, submit it again later."""
+    retryable_codes: Collection[str]
+    """Error codes of entries that another try may heal: not the request was at fault."""
 
     def supports_batch(self, model: str) -> bool:
         """Whether the provider takes this model in a batch."""

@@ -6,7 +6,6 @@ workers, retries or zombies try: the first one wins and the others learn what it
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -26,6 +25,7 @@ from overnight.errors import (
 from overnight.providers.base import ProviderReport
 from overnight.schedule import PollSchedule
 from overnight.storage.tables import batches
+from overnight.storage.troubles import Troubled
 
 MAX_AGE_EXCEEDED = "max_age_exceeded"
 """The failure code of a batch that was waited for too long."""
@@ -46,6 +46,9 @@ class NewBatch:
     filling_token: UUID | None = None
     """Where the batch has a key: whoever knows this may fill it, until somebody else creates it by the same key."""
     max_cost: Decimal | None = None
+    campaign_id: UUID | None = None
+    number: int | None = None
+    round: int | None = None
     metadata: Mapping[str, Any]
     schedule: PollSchedule
     on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT
@@ -75,6 +78,9 @@ def batch_of(row: Row[Any]) -> Batch:
         handler_activity=row.handler_activity,
         parent_batch_id=row.parent_batch_id,
         max_cost=row.max_cost,
+        campaign_id=row.campaign_id,
+        number=row.number,
+        round=row.round,
         metadata=row.metadata,
         schedule=PollSchedule(waits=tuple(row.poll_waits), max_age=row.max_age),
         on_ambiguous_submit=OnAmbiguousSubmit(row.on_ambiguous_submit),
@@ -95,6 +101,7 @@ def batch_of(row: Row[Any]) -> Batch:
         input_count=row.input_count,
         request_bytes=row.request_bytes,
         outcomes={Outcome(word): count for word, count in row.outcomes.items()},
+        retried={Outcome(word): count for word, count in row.retried.items()},
         usage=usage_of(row),
         cost=Cost(billed=row.cost, list_price=row.list_cost),
         price_version=row.price_version,
@@ -132,6 +139,9 @@ async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
         parent_batch_id=new.parent_batch_id,
         filling_token=new.filling_token,
         max_cost=new.max_cost,
+        campaign_id=new.campaign_id,
+        number=new.number,
+        round=new.round,
         metadata=dict(new.metadata),
         poll_waits=list(new.schedule.waits),
         max_age=new.schedule.max_age,
@@ -191,11 +201,11 @@ async def write_report(connection: AsyncConnection, batch_id: UUID, report: Prov
     )
 
 
-class BatchStore:
+class BatchStore(Troubled):
     """Batches."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        super().__init__(engine, batches)
 
     async def create(self, new: NewBatch) -> Batch:
         """Add a `pending` batch without entries."""
@@ -305,32 +315,6 @@ class BatchStore:
             )
             return await lock_batch(connection, batch_id)
 
-    async def note_trouble(self, batch_id: UUID, code: str, *, urgent: bool) -> bool:
-        """A step failed. Says whether that is news: the first failure since things went well, or, where somebody must
-        act, of this code. What heals by itself fails in many ways in turn, and is told once.
-        """
-        news = batches.c.trouble_code.is_distinct_from(code) if urgent else batches.c.trouble_code.is_(None)
-        async with self._engine.begin() as connection:
-            changed = await connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id, news)
-                .values(trouble_code=code, trouble_since=func.coalesce(batches.c.trouble_since, func.now()))
-            )
-        return changed.rowcount == 1
-
-    async def clear_trouble(self, batch_id: UUID) -> tuple[str, datetime] | None:
-        """A step succeeded. Says what the trouble was, and since when, if there was any."""
-        before = select(batches.c.trouble_code, batches.c.trouble_since).where(
-            batches.c.id == batch_id, batches.c.trouble_code.is_not(None)
-        )
-        async with self._engine.begin() as connection:
-            row = (await connection.execute(before.with_for_update(key_share=True))).one_or_none()
-            if row is None:
-                return None
-            values = {"trouble_code": None, "trouble_since": None}
-            await connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
-        return row.trouble_code, row.trouble_since
-
     async def unfinished(self) -> list[Batch]:
         """Batches that were submitted and whose handler has not run: each should have a running workflow."""
         query = (
@@ -340,11 +324,6 @@ class BatchStore:
         )
         async with self._engine.connect() as connection:
             return [batch_of(row) for row in await connection.execute(query)]
-
-    async def record_error(self, batch_id: UUID, text: str | None) -> None:
-        """Keep the full text of a step's failure, which may quote prompts and so can go nowhere else."""
-        async with self._engine.begin() as connection:
-            await connection.execute(update(batches).where(batches.c.id == batch_id).values(last_error=text))
 
     async def request_cancel(self, batch_id: UUID) -> Batch:
         """Note that somebody wants the batch canceled. Carrying it out is the workflow's.

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from uuid import UUID
 
-from sqlalchemy import event, func, select, update
+from sqlalchemy import Table, event, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.errors import OvernightError, UsageError
-from overnight.storage.tables import batches
+from overnight.storage.tables import batches, campaigns
 
 Connection = AsyncConnection
 """What a handler writes its own tables with: SQLAlchemy's asynchronous connection."""
@@ -27,13 +27,13 @@ _inside: ContextVar["Dispatch | None"] = ContextVar("overnight_dispatch", defaul
 class Dispatch:
     """One attempt to run a handler.
 
-    The transaction opens at the first use, takes the batch's row lock, and looks whether the handler has run: a
-    second attempt at the same time waits there, and then learns that it came too late. It commits with the stamp
-    when the whole handler is done, and not before.
+    The transaction opens at the first use, takes the lock of the batch's or campaign's row, and looks whether the
+    handler has run: a second attempt at the same time waits there, and then learns that it came too late. It commits
+    with the stamp when the whole handler is done, and not before.
     """
 
-    def __init__(self, engine: AsyncEngine, batch_id: UUID) -> None:
-        self._engine, self._batch_id = engine, batch_id
+    def __init__(self, engine: AsyncEngine, row_id: UUID, table: Table = batches) -> None:
+        self._engine, self._table, self._row_id = engine, table, row_id
         self._connection: AsyncConnection | None = None
         self._turn = asyncio.Lock()
         self._may_commit = False
@@ -77,19 +77,20 @@ class Dispatch:
         return connection
 
     async def _lock(self, connection: AsyncConnection) -> None:
-        query = select(batches.c.handler_dispatched_at).where(batches.c.id == self._batch_id)
+        known = self._table.c
+        query = select(known.handler_dispatched_at).where(known.id == self._row_id)
         if (await connection.execute(query.with_for_update(key_share=True))).scalar_one() is not None:
-            raise AlreadyDispatchedError(f"The handler of batch {self._batch_id} has run already.")
+            raise self._too_late()
 
     def _check_commit(self, _: object) -> None:
         if not self._may_commit:
             raise UsageError(
-                f"The handler of batch {self._batch_id} called commit(). Its transaction commits by itself, together "
+                f"The handler of {self._row_id} called commit(). Its transaction commits by itself, together "
                 f"with the note that it has run; leave the call out."
             )
 
     async def commit(self) -> None:
-        """Stamp the batch and make the handler's effects permanent, both or neither.
+        """Stamp the row and make the handler's effects permanent, both or neither.
 
         Raises:
             AlreadyDispatchedError: the handler has run already.
@@ -102,12 +103,15 @@ class Dispatch:
 
     async def _stamp(self, connection: AsyncConnection) -> None:
         stamped = await connection.execute(
-            update(batches)
-            .where(batches.c.id == self._batch_id, batches.c.handler_dispatched_at.is_(None))
+            update(self._table)
+            .where(self._table.c.id == self._row_id, self._table.c.handler_dispatched_at.is_(None))
             .values(handler_dispatched_at=func.now())
         )
         if stamped.rowcount != 1:  # the lock is gone if the handler rolled the whole transaction back
-            raise AlreadyDispatchedError(f"The handler of batch {self._batch_id} has run already.")
+            raise self._too_late()
+
+    def _too_late(self) -> AlreadyDispatchedError:
+        return AlreadyDispatchedError(f"The handler of {self._row_id} has run already.")
 
     async def aclose(self) -> None:
         """Let go of the connection; what was not committed is rolled back."""
@@ -126,8 +130,19 @@ class DispatchStore:
 
     @asynccontextmanager
     async def attempt(self, batch_id: UUID) -> AsyncIterator[Dispatch]:
-        """Begin an attempt; without a `commit` nothing of it remains."""
-        dispatch = Dispatch(self._engine, batch_id)
+        """Begin an attempt for a batch; without a `commit` nothing of it remains."""
+        async with self._attempt(batches, batch_id) as dispatch:
+            yield dispatch
+
+    @asynccontextmanager
+    async def campaign_attempt(self, campaign_id: UUID) -> AsyncIterator[Dispatch]:
+        """The same for a campaign."""
+        async with self._attempt(campaigns, campaign_id) as dispatch:
+            yield dispatch
+
+    @asynccontextmanager
+    async def _attempt(self, table: Table, row_id: UUID) -> AsyncIterator[Dispatch]:
+        dispatch = Dispatch(self._engine, row_id, table)
         try:
             yield dispatch
         finally:

@@ -12,13 +12,13 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.ahead import read_ahead
-from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError
+from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError, OfCampaignError
 from overnight.providers.base import EntryLine, Limits
 from overnight.storage.batches import NewBatch, check_filler, insert_batch, lock_batch
 from overnight.storage.database import copying, fetching
 from overnight.storage.tables import batches, entries
 
-_COPY_IN = "copy overnight.entries (batch_id, position, custom_id, task, fields, request) from stdin"
+COPY_ENTRIES = "copy overnight.entries (batch_id, position, custom_id, task, fields, request) from stdin"
 
 # One text goes there and one array comes back: the driver looks at no single id. The inner query is one that no planner
 # turns into a join which reads the whole batch for every block.
@@ -112,7 +112,7 @@ def page_query(column: str) -> Composed:
     """).format(column=Identifier(column))
 
 
-def _custom_id_of(error: UniqueViolation) -> str:
+def custom_id_of(error: UniqueViolation) -> str:
     """Custom ids are plain letters, digits, - and _, so the server's own text can be read back."""
     found = re.search(r"=\([^,]+, ([\w-]+)\)", error.diag.message_detail or "")
     return found.group(1) if found else "?"
@@ -159,6 +159,8 @@ class EntryStore:
     ) -> int:
         # The lock makes concurrent adds take turns, and a submit wait until it is clear which entries are in.
         batch = await lock_batch(connection, batch_id)
+        if batch.campaign_id is not None:
+            raise OfCampaignError(batch_id, batch.campaign_id)
         if batch.sealed_at is not None:
             raise BatchClosedError(batch_id, "add entries to")
         await check_filler(connection, batch_id, filling_token)
@@ -179,11 +181,11 @@ class EntryStore:
         self, connection: AsyncConnection, batch_id: UUID, new: AsyncIterable[NewEntry], filling: Filling
     ) -> None:
         try:
-            async with copying(connection, _COPY_IN) as copy:
+            async with copying(connection, COPY_ENTRIES) as copy:
                 async for entry in new:
                     await copy.write_row(filling.row(batch_id, entry))
         except UniqueViolation as error:
-            raise DuplicateCustomIdError(_custom_id_of(error)) from None
+            raise DuplicateCustomIdError(custom_id_of(error)) from None
 
     async def pages(self, batch_id: UUID) -> AsyncIterator[Sequence[EntryLine]]:
         """The batch's entries in the order of adding, as they are sent, in pages of bounded size.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, Table, Text, and_, bindparam, cast, func, select, update
+from sqlalchemy import ColumnElement, Row, Select, Table, Text, and_, bindparam, cast, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, Cost, Outcome, Usage
@@ -13,7 +13,7 @@ from overnight.errors import OvernightError
 from overnight.storage.batches import lock_batch, usage_of
 from overnight.storage.database import copying
 from overnight.storage.results import outcome_counts
-from overnight.storage.tables import batches, entries, outputs, results
+from overnight.storage.tables import attempts, batches, entries, outputs, results
 
 _COPY = "copy overnight.outputs (batch_id, position, output, tool_calls) from stdin"
 _PAGE_ENTRIES = 1_000
@@ -76,29 +76,47 @@ def _same_entry(table: Table) -> ColumnElement[bool]:
     )
 
 
-def _page_query(outcomes: Collection[Outcome] | None, task: str | None) -> Select[Any]:
+def _page_query(outcomes: Collection[Outcome] | None, task: str | None, *, latest: bool) -> Select[Any]:
     """One page of entries with their results and outputs, by position: served by the three primary keys."""
-    query = (
-        select(
-            entries.c.position,
-            entries.c.custom_id,
-            entries.c.task,
-            # As text: parsing is the Task's, and Python's own JSON reader is not the one that wrote it.
-            cast(entries.c.fields, Text).label("fields"),
-            *(column for column in results.c if column.name not in {"batch_id", "position"}),
-            cast(outputs.c.output, Text).label("output"),
-            cast(outputs.c.tool_calls, Text).label("tool_calls"),
-        )
-        .select_from(entries.outerjoin(results, _same_entry(results)).outerjoin(outputs, _same_entry(outputs)))
-        .where(entries.c.batch_id == bindparam("batch_id"), entries.c.position > bindparam("after"))
-        .order_by(entries.c.position)
-        .limit(_PAGE_ENTRIES)
-    )
+    query = _entries_query().order_by(entries.c.position).limit(_PAGE_ENTRIES)
+    query = query.where(entries.c.batch_id == bindparam("batch_id"), entries.c.position > bindparam("after"))
+    if latest:
+        query = query.where(~_asked_again())
     if task is not None:
         query = query.where(entries.c.task == task)
     if outcomes is None:
         return query
     return query.where(results.c.outcome.in_([outcome.value for outcome in outcomes]))
+
+
+def _asked_again() -> ColumnElement[bool]:
+    later = attempts.c.earlier_batch_id == entries.c.batch_id, attempts.c.earlier_position == entries.c.position
+    return select(attempts.c.position).where(*later, attempts.c.earlier_position > bindparam("after")).exists()
+
+
+def _entries_query() -> Select[Any]:
+    return select(
+        entries.c.position,
+        entries.c.custom_id,
+        entries.c.task,
+        # As text: parsing is the Task's, and Python's own JSON reader is not the one that wrote it.
+        cast(entries.c.fields, Text).label("fields"),
+        *(column for column in results.c if column.name not in {"batch_id", "position"}),
+        cast(outputs.c.output, Text).label("output"),
+        cast(outputs.c.tool_calls, Text).label("tool_calls"),
+    ).select_from(entries.outerjoin(results, _same_entry(results)).outerjoin(outputs, _same_entry(outputs)))
+
+
+def _earlier_query(batch_id: UUID, positions: Collection[int]) -> Select[Any]:
+    """Every attempt's attempt before it, back to the first."""
+    links = attempts.c
+    first = select(links.position.label("later"), links.earlier_batch_id, links.earlier_position, literal(1).label("n"))
+    chain = first.where(links.batch_id == batch_id, links.position.in_(positions)).cte("chain", recursive=True)
+    before = and_(links.batch_id == chain.c.earlier_batch_id, links.position == chain.c.earlier_position)
+    further = select(chain.c.later, links.earlier_batch_id, links.earlier_position, chain.c.n + 1)
+    chain = chain.union_all(further.select_from(chain.join(attempts, before)))
+    linked = and_(entries.c.batch_id == chain.c.earlier_batch_id, entries.c.position == chain.c.earlier_position)
+    return _entries_query().add_columns(chain.c.later).join(chain, linked).order_by(chain.c.later, chain.c.n.desc())
 
 
 def _size(row: Row[Any]) -> int:
@@ -135,12 +153,14 @@ class OutputStore:
         after: int = 0,
         outcomes: Collection[Outcome] | None = None,
         task: str | None = None,
+        latest: bool = False,
     ) -> AsyncIterator[Sequence[StoredEntry]]:
-        """The batch's entries behind a position, in the order of adding, in pages of bounded size.
+        """The batch's entries behind a position, in the order of adding, in pages of bounded size; with `latest` only
+        those that no further round asked again.
 
         No transaction stays open between pages.
         """
-        query = _page_query(outcomes, task)
+        query = _page_query(outcomes, task, latest=latest)
         while True:
             async with self._engine.connect() as connection:
                 page: list[StoredEntry] = []
@@ -156,6 +176,17 @@ class OutputStore:
             if not page:
                 return
             yield page
+
+    async def earlier(self, batch_id: UUID, positions: Collection[int]) -> dict[int, list[StoredEntry]]:
+        """What was asked before by entries of a further round, the first time first, by the position of the entry
+        that asked last.
+        """
+        query = _earlier_query(batch_id, positions)
+        found: dict[int, list[StoredEntry]] = {}
+        async with self._engine.connect() as connection:
+            for row in await connection.execute(query, {"after": 0}):
+                found.setdefault(row.later, []).append(_stored(row))
+        return found
 
     async def hydrated_to(self, batch_id: UUID) -> int:
         """The position up to which verdicts are committed."""

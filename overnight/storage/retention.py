@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, Update, and_, delete, func, null, select, update
+from sqlalchemy import ColumnElement, Table, Update, and_, delete, exists, func, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch
 from overnight.errors import BatchOpenError
 from overnight.storage.batches import lock_batch
-from overnight.storage.tables import batches, entries, outputs, results, stray_results
+from overnight.storage.tables import batches, campaigns, entries, outputs, results, stray_results
 
 _PAGE = 10_000
+
+
+# A further round, or the campaign's own handler, still reads its batches.
+_IS_NEEDED = exists().where(campaigns.c.id == batches.c.campaign_id, campaigns.c.handler_dispatched_at.is_(None))
 
 
 class RetentionStore:
@@ -30,7 +34,7 @@ class RetentionStore:
         """Batches whose handler ran longer ago than `age`, and whose texts are still here; the oldest first."""
         query = (
             select(batches.c.id)
-            .where(batches.c.pruned_at.is_(None), batches.c.handler_dispatched_at < func.now() - age)
+            .where(batches.c.pruned_at.is_(None), batches.c.handler_dispatched_at < func.now() - age, ~_IS_NEEDED)
             .order_by(batches.c.handler_dispatched_at)
         )
         async with self._engine.connect() as connection:
@@ -63,7 +67,8 @@ class RetentionStore:
             BatchOpenError: it is in flight.
         """
         async with self._engine.begin() as connection:
-            if (await lock_batch(connection, batch_id)).sealed_at is None:
+            batch = await lock_batch(connection, batch_id)
+            if batch.sealed_at is None and batch.campaign_id is None:
                 await connection.execute(delete(batches).where(batches.c.id == batch_id))
                 return
             await _handled(connection, batch_id)
@@ -75,7 +80,8 @@ class RetentionStore:
 
 async def _handled(connection: AsyncConnection, batch_id: UUID) -> Batch:
     batch = await lock_batch(connection, batch_id)
-    if batch.handler_dispatched_at is None:
+    needed = select(batches.c.id).where(batches.c.id == batch_id, _IS_NEEDED)
+    if batch.handler_dispatched_at is None or (await connection.execute(needed)).one_or_none() is not None:
         raise BatchOpenError(batch_id)
     return batch
 

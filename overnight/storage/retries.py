@@ -59,8 +59,10 @@ async def _parent(connection: AsyncConnection, batch_id: UUID) -> Batch:
 
 
 def _like(parent: Batch, new_id: UUID) -> NewBatch:
-    """Everything that was chosen for the parent holds for its retry as well; a key was its own."""
-    names = {field.name for field in fields(NewBatch)} - {"filling_token"}
+    """Everything that was chosen for the parent holds for its retry as well; a key, and a place in a campaign, was its
+    own.
+    """
+    names = {field.name for field in fields(NewBatch)} - {"filling_token", "campaign_id", "number", "round"}
     chosen: dict[str, Any] = {name: getattr(parent, name) for name in names}
     return NewBatch(**(chosen | {"id": new_id, "parent_batch_id": parent.id}))
 

@@ -6,16 +6,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.settings import Settings
 from overnight.storage.batches import BatchStore
+from overnight.storage.campaigns import CampaignStore
 from overnight.storage.console import ConsoleStore
 from overnight.storage.database import check_schema, create_engine, upgrade
 from overnight.storage.dispatches import DispatchStore
 from overnight.storage.entries import EntryStore
+from overnight.storage.filling import FillingStore
 from overnight.storage.listings import BatchListing
 from overnight.storage.outputs import OutputStore
 from overnight.storage.past import PastStore
 from overnight.storage.results import ResultStore
 from overnight.storage.retention import RetentionStore
 from overnight.storage.retries import RetryStore
+from overnight.storage.rounds import RoundStore
 from overnight.storage.strays import StrayStore
 from overnight.storage.submissions import SubmissionStore
 
@@ -37,6 +40,9 @@ class Store:
         self.retention = RetentionStore(engine)
         self.retries = RetryStore(engine)
         self.console = ConsoleStore(engine)
+        self.campaigns = CampaignStore(engine)
+        self.filling = FillingStore(engine)
+        self.rounds = RoundStore(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, pooled: bool = True) -> Self:

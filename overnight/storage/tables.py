@@ -2,6 +2,8 @@
 
 `entries` is what was asked, `results` what came back, `outputs` what the Tasks made of it. All three are written once
 and (but for an `invalid` verdict on a result) never updated: inserting is several times cheaper than rewriting rows.
+A campaign's entries are those of its batches; what is asked again is a further entry, and `attempts` links
+the two.
 """
 
 from enum import StrEnum
@@ -10,6 +12,7 @@ from sqlalchemy import (
     ARRAY,
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -26,6 +29,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     func,
     text,
 )
@@ -47,6 +51,9 @@ metadata = MetaData(
 )
 
 
+_TERMINAL_HAS_END = "(status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)"
+
+
 def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
     """A check rather than a Postgres enum: a new word is then one cheap migration."""
     return CheckConstraint(f"{column} in ({', '.join(repr(word.value) for word in words)})", name=column)
@@ -65,6 +72,46 @@ def _token_columns() -> list[Column[int]]:
     return [_tokens(f"{name}_tokens") for name in names]
 
 
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'pending'")),
+    Column("handler", Text),
+    Column("handler_task_queue", Text),
+    Column("handler_activity", Text, comment="a Temporal activity, run instead of a handler class"),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("poll_waits", ARRAY(Interval), nullable=False),
+    Column("batch_max_age", Interval, nullable=False, comment="of each of its batches"),
+    Column("max_age", Interval, comment="of the whole; null waits for as long as it takes"),
+    Column("on_ambiguous_submit", Text, nullable=False, server_default=text("'wait'")),
+    Column("rounds", SmallInteger, nullable=False, comment="how often an entry may be asked, the first time included"),
+    Column("round", SmallInteger, nullable=False, server_default=text("1")),
+    Column("retry_invalid", Boolean, nullable=False, comment="ask again, too, where the answer did not fit"),
+    Column("max_concurrent_batches", Integer, nullable=False),
+    Column("max_batch_entries", Integer, comment="null where a batch may be as large as the provider takes it"),
+    Column("entry_count", BigInteger, nullable=False, server_default=text("0"), comment="of the first round"),
+    Column("has_own_ids", Boolean, nullable=False, server_default=false(), comment="not all custom ids are numbered"),
+    Column("workflow_id", Text, comment="the one workflow that may run this campaign"),
+    _instant("created_at", default=True),
+    _instant("sealed_at"),
+    _instant("cancel_requested_at"),
+    _instant("ended_at"),
+    _instant("handler_dispatched_at"),
+    Column("failure_code", Text),
+    Column("failure_reason", Text),
+    Column("last_error", Text, comment="a step's newest failure, in full: it may quote entries, so it stays here"),
+    Column("trouble_code", Text, comment="what keeps a step from succeeding, while something does"),
+    _instant("trouble_since"),
+    _one_of("status", BatchStatus),
+    _one_of("on_ambiguous_submit", OnAmbiguousSubmit),
+    CheckConstraint(_TERMINAL_HAS_END, name="terminal_has_end"),
+)
+Index("campaigns_created_at_idx", campaigns.c.created_at.desc())
+
 batches = Table(
     "batches",
     metadata,
@@ -78,6 +125,9 @@ batches = Table(
     Column("handler_activity", Text, comment="a Temporal activity, run instead of a handler class"),
     Column("parent_batch_id", ForeignKey("overnight.batches.id", ondelete="SET NULL")),
     Column("filling_token", UUID(as_uuid=True), comment="who may fill a batch that is created by its key"),
+    Column("campaign_id", ForeignKey(campaigns.c.id, ondelete="CASCADE")),
+    Column("number", Integer, comment="1, 2, ... within its campaign"),
+    Column("round", SmallInteger, comment="of its campaign: which time its entries are asked"),
     Column("max_cost", Numeric, comment="US dollars; a batch whose estimate is above is not submitted"),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("poll_waits", ARRAY(Interval), nullable=False),
@@ -112,15 +162,14 @@ batches = Table(
     Column("ingest_offset", BigInteger, nullable=False, server_default=text("0")),
     Column("hydrate_position", Integer, nullable=False, server_default=text("0")),
     Column("outcomes", JSONB, nullable=False, server_default=text("'{}'"), comment="entries per outcome"),
+    Column("retried", JSONB, nullable=False, server_default=text("'{}'"), comment="those among them asked again later"),
     *_token_columns(),
     Column("cost", Numeric, comment="US dollars at the batch rate; null where no price is known"),
     Column("list_cost", Numeric, comment="US dollars that the same tokens cost without batching"),
     Column("price_version", Text, comment="which price table the costs come from"),
     _one_of("status", BatchStatus),
     _one_of("on_ambiguous_submit", OnAmbiguousSubmit),
-    CheckConstraint(
-        "(status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)", name="terminal_has_end"
-    ),
+    CheckConstraint(_TERMINAL_HAS_END, name="terminal_has_end"),
     UniqueConstraint("provider", "provider_batch_id"),
 )
 
@@ -134,6 +183,13 @@ Index(
     "batches_unfinished_idx",
     batches.c.created_at,
     postgresql_where=text("handler_dispatched_at is null and sealed_at is not null"),
+)
+Index(
+    "batches_campaign_id_number_key",
+    batches.c.campaign_id,
+    batches.c.number,
+    unique=True,
+    postgresql_where=batches.c.campaign_id.is_not(None),
 )
 
 submissions = Table(
@@ -169,6 +225,18 @@ entries = Table(
     Column("request", Text, nullable=False, comment="the provider's body for this entry, as sent"),
     PrimaryKeyConstraint("batch_id", "position"),
     UniqueConstraint("batch_id", "custom_id", postgresql_include=["position"]),
+)
+
+# One row per entry that was asked again; the first attempt of an entry has none.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False, comment="of the entry that asks again"),
+    Column("earlier_batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), nullable=False),
+    Column("earlier_position", Integer, nullable=False, comment="of the entry that did not succeed"),
+    PrimaryKeyConstraint("batch_id", "position"),
+    UniqueConstraint("earlier_batch_id", "earlier_position"),
 )
 
 results = Table(

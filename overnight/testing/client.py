@@ -23,7 +23,7 @@ class Troubles:
     """Hears from the worker, in its thread, what somebody would have to mend."""
 
     def __init__(self) -> None:
-        self._told: defaultdict[UUID, deque[Notice]] = defaultdict(deque)
+        self._told: defaultdict[UUID | None, deque[Notice]] = defaultdict(deque)
 
     async def notify(self, notice: Notice) -> None:
         """Keep it for whoever waits for this batch."""

@@ -11,11 +11,13 @@ from pydantic import SecretStr
 from temporalio import activity
 
 from activities import Services, batch_activities
-from overnight import contracts
+from overnight import campaign_contracts, contracts
 from overnight.handling import handler_activities
 from overnight.settings import Settings
 from overnight.storage.store import Store
 from tests.architecture.sources import modules, parse
+
+STUBS = {**contracts.ACTIVITIES, **campaign_contracts.ACTIVITIES}
 
 
 def implementations() -> list[Callable[..., Any]]:
@@ -38,21 +40,21 @@ def defined_in_sources() -> Iterator[str]:
 
 
 def test_every_stub_has_exactly_one_implementation_and_every_implementation_a_stub() -> None:
-    assert Counter(definition(one).name for one in implementations()) == Counter(contracts.ACTIVITIES.keys())
+    assert Counter(definition(one).name for one in implementations()) == Counter(STUBS.keys())
 
 
 def test_no_activity_is_defined_that_no_worker_registers() -> None:
-    assert sorted(defined_in_sources()) == sorted(contracts.ACTIVITIES)
+    assert sorted(defined_in_sources()) == sorted(STUBS)
 
 
-@pytest.mark.parametrize("name", contracts.ACTIVITIES)
+@pytest.mark.parametrize("name", STUBS)
 def test_a_stub_is_called_in_temporal_what_it_is_called_in_python(name: str) -> None:
-    assert definition(contracts.ACTIVITIES[name]).name == name
+    assert definition(STUBS[name]).name == name
 
 
-@pytest.mark.parametrize("name", contracts.ACTIVITIES)
+@pytest.mark.parametrize("name", STUBS)
 def test_a_stub_and_its_implementation_have_the_same_parameters_and_types(name: str) -> None:
-    stub = contracts.ACTIVITIES[name]
+    stub = STUBS[name]
     (real,) = [one for one in implementations() if definition(one).name == name]
 
     assert definition(real).arg_types == definition(stub).arg_types
@@ -60,9 +62,9 @@ def test_a_stub_and_its_implementation_have_the_same_parameters_and_types(name: 
     assert inspect.signature(real) == inspect.signature(stub)
 
 
-@pytest.mark.parametrize("name", contracts.ACTIVITIES)
+@pytest.mark.parametrize("name", STUBS)
 def test_what_crosses_the_boundary_is_a_value_of_the_contract(name: str) -> None:
-    stub = definition(contracts.ACTIVITIES[name])
+    stub = definition(STUBS[name])
     crossing = [*(stub.arg_types or ()), *([stub.ret_type] if stub.ret_type not in {None, type(None)} else [])]
 
     assert crossing

@@ -20,10 +20,12 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from overnight.providers import anthropic, openai
 from overnight.providers._http import Api
 from overnight.storage.batches import BatchStore
+from overnight.storage.campaigns import CampaignStore
 from overnight.storage.dispatches import Dispatch
 from overnight.storage.entries import EntryStore
 from overnight.storage.outputs import OutputStore
 from overnight.storage.results import ResultStore
+from overnight.storage.rounds import RoundStore
 from overnight.storage.submissions import SubmissionStore
 
 FOLDER = "CHAOS_POINTS"
@@ -50,11 +52,13 @@ _METHODS: dict[type, tuple[str, ...]] = {
     ResultStore: ("write", "_advance", "_copy", "finish"),
     OutputStore: ("write", "_copy_outputs", "finish"),
     Dispatch: ("_stamp", "commit"),
+    CampaignStore: ("claim", "look", "stop", "settle"),
+    RoundStore: ("plan",),
 }
 
 
-def arm(folder: Path, batch_id: UUID, point: str, *, at: int = 1) -> None:
-    """Have the worker that gets there die, at the given time of getting there."""
+def arm(folder: Path, batch_id: UUID | str, point: str, *, at: int = 1) -> None:
+    """Have the worker that gets there die, at the given time of getting there. A campaign is named by its workflow."""
     _file(folder, batch_id, point).write_text(str(at))
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from overnight import BatchHandler, Task
+from overnight import BatchHandler, CampaignHandler, Task
 from overnight.providers.base import Response
 from tests.chaos.harness_points import reach
 
@@ -78,6 +78,29 @@ class KeepAndFollow(KeepEffects, name="chaos-follow"):
         number = 0
         async for _ in self.entries(Judge):
             yield (number := number + 1)
+
+
+class KeepCampaign(CampaignHandler, name="chaos-keep-campaign"):
+    """The same over a whole campaign, under its id."""
+
+    async def on_completion(self) -> None:
+        tell_outside(self.campaign.id)
+
+    async def on_success(self) -> None:
+        await self._keep("success")
+
+    async def on_failure(self) -> None:
+        await self._keep("failure")
+
+    async def _keep(self, hook: str) -> None:
+        async with self.transaction() as connection:
+            run = {"batch_id": self.campaign.id, "hook": hook}
+            await connection.execute(text("insert into runs values (:batch_id, :hook)"), run)
+            async for entry in self.entries():
+                assert entry.outcome is not None
+                row = {"batch_id": self.campaign.id, "custom_id": entry.custom_id, "outcome": entry.outcome.value}
+                await connection.execute(text("insert into effects values (:batch_id, :custom_id, :outcome)"), row)
+                reach("handler.inside")
 
 
 class Quote(BatchHandler, name="chaos-quote"):

@@ -48,7 +48,7 @@ def shorten_patience() -> None:
     process.DRAIN = _DRAIN
     options.GRACE, options.GRACE_WAIT = _GRACE, _GRACE_WAIT
     heartbeats._INTERVAL = _HEARTBEAT_EVERY.total_seconds()
-    for name in ("OPEN", "SUBMIT", "POLL", "CANCEL", "EXPIRE", "FINALIZE", "DISPATCH", "CLEAN_UP"):
+    for name in ("OPEN", "SUBMIT", "POLL", "CANCEL", "EXPIRE", "FINALIZE", "DISPATCH", "CLEAN_UP", "LOOK"):
         step = cast("dict[str, Any]", getattr(options, name))
         if "heartbeat_timeout" in step:
             step["heartbeat_timeout"] = _MISSED_AFTER

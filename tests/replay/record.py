@@ -1,4 +1,4 @@
-"""Records a history of every path of today's workflow: `python -m tests.replay.record VERSION` before a release.
+"""Records a history of every path of today's workflows: `python -m tests.replay.record VERSION` before a release.
 
 The files of earlier versions stay: a history is only deleted when no batch of that version can still be running.
 """
@@ -6,7 +6,7 @@ The files of earlier versions stay: a history is only deleted when no batch of t
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from overnight.batches import BatchStatus
 from overnight.contracts import CANCEL, POLL_NOW, PROGRESS, RETRY_HANDLER, SKIP_HANDLER, PollState, ProgressReport
+from tests.replay.campaign_scripts import CAMPAIGN_SCRIPTS, CampaignScript
+from tests.workflow.campaign_stage import CampaignStage
 from tests.workflow.stage import Stage, says, transient
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -156,20 +158,24 @@ def _without_traces(history: Any) -> str:
     return json.dumps(strip(history), indent=1) + "\n"
 
 
-async def record(version: str) -> None:
+async def _recorded(script: Script | CampaignScript, stage: Stage | CampaignStage) -> Any:
+    async with stage.worker(), stage.users_worker():
+        handle = await script(stage)  # type: ignore[arg-type]
+        await handle.result()
+    return json.loads((await handle.fetch_history()).to_json())
+
+
+async def record(version: str, scripts: Sequence[Script | CampaignScript] = (*SCRIPTS, *CAMPAIGN_SCRIPTS)) -> None:
     server = Path(sys.executable).with_name("temporal-test-server")
-    for script in SCRIPTS:
+    for script in scripts:
         async with await WorkflowEnvironment.start_time_skipping(
             test_server_existing_path=str(server), data_converter=pydantic_data_converter, identity="recorder"
         ) as environment:
-            stage = Stage(environment)
-            async with stage.worker(), stage.users_worker():
-                handle = await script(stage)  # type: ignore[operator]
-                await handle.result()
-            history = await handle.fetch_history()
-            path = HISTORIES / f"{version}-{script.__name__}.json"  # type: ignore[attr-defined]
-            path.write_text(_without_traces(json.loads(history.to_json())))
-            print(path.name, len(history.events), "events")  # noqa: T201
+            stage = CampaignStage(environment) if script in CAMPAIGN_SCRIPTS else Stage(environment)
+            history = await _recorded(script, stage)
+            path = HISTORIES / f"{version}-{script.__name__}.json"  # type: ignore[union-attr]
+            path.write_text(_without_traces(history))
+            print(path.name, len(history["events"]), "events")  # noqa: T201
     await asyncio.sleep(0.05)
 
 

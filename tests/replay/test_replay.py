@@ -14,8 +14,8 @@ from temporalio.workflow import NondeterminismError
 
 import overnight.contracts
 from overnight.contracts import BatchStart, BatchSummary
-from tests.replay.record import HISTORIES, SCRIPTS
-from workflows import BatchWorkflow
+from tests.replay.record import CAMPAIGN_SCRIPTS, HISTORIES, SCRIPTS
+from workflows import BatchWorkflow, CampaignWorkflow
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
 
@@ -35,13 +35,15 @@ def replayer(cls: type) -> Replayer:
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_todays_code_replays_the_recorded_history(path: Path) -> None:
-    await replayer(BatchWorkflow).replay_workflow(history(path))
+    cls = CampaignWorkflow if "-campaign_" in path.stem else BatchWorkflow
+    await replayer(cls).replay_workflow(history(path))
 
 
 def test_every_path_has_been_recorded_for_every_version() -> None:
     versions = {path.stem.partition("-")[0] for path in RECORDED}
+    scripts = [*SCRIPTS, *CAMPAIGN_SCRIPTS]
     assert versions
-    assert {path.stem for path in RECORDED} == {f"{v}-{s.__name__}" for v in versions for s in SCRIPTS}  # type: ignore[attr-defined]
+    assert {path.stem for path in RECORDED} == {f"{v}-{s.__name__}" for v in versions for s in scripts}  # type: ignore[attr-defined]
 
 
 @workflow.defn(name=overnight.contracts.WORKFLOW)
@@ -60,7 +62,7 @@ class NapFirst(BatchWorkflow):
 
 async def test_the_recordings_notice_a_changed_order_of_commands() -> None:
     with pytest.raises(NondeterminismError):
-        await replayer(NapFirst).replay_workflow(history(RECORDED[0]))
+        await replayer(NapFirst).replay_workflow(history(HISTORIES / "0.1.0-ended.json"))
 
 
 def test_recordings_hold_neither_paths_nor_host_names() -> None:

@@ -20,10 +20,15 @@ TEXTS = [
     (errors.AmbiguousNameError("task", "T", ["a.T", "b.T"]), ["a.T and b.T", 'name="another-name"']),
     (errors.CustomIdError("a b", "[a-z]+"), ["'a b'", "[a-z]+", "Use letters"]),
     (errors.DuplicateCustomIdError("a-1"), ["'a-1'", "Give each entry its own"]),
-    (errors.BatchTooLargeError("openai", "entries", 50_000), ["50,000 entries", "split them"]),
+    (errors.BatchTooLargeError("openai", "entries", 50_000), ["50,000 entries", "create_campaign"]),
     (errors.EmptyBatchError(BATCH), [str(BATCH), "Add at least one"]),
     (errors.BatchClosedError(BATCH, "submit"), [f"Cannot submit batch {BATCH}", "Create another batch"]),
     (errors.CancelRefusedError(BATCH, "it is over"), [str(BATCH), "it is over"]),
+    (errors.CancelRefusedError(BATCH, "it is over", what="campaign"), [f"Campaign {BATCH}", "it is over"]),
+    (errors.EmptyBatchError(BATCH, what="campaign"), [f"Campaign {BATCH}", "campaign.add(task)"]),
+    (errors.BatchClosedError(BATCH, "submit", what="campaign"), [f"campaign {BATCH}", "another campaign"]),
+    (errors.OfCampaignError(BATCH, "c-1"), [str(BATCH), "campaign c-1"]),
+    (errors.UnknownCampaignError("c-1"), ["c-1", "overnight campaigns"]),
 ]
 
 

@@ -1,5 +1,55 @@
 -- The schema of version 0001, as released: never edited again. Later changes are later scripts.
 
+create table overnight.campaigns (
+    id uuid not null,
+    provider text not null,
+    model text not null,
+    endpoint text not null,
+    status text default 'pending' not null,
+    handler text,
+    handler_task_queue text,
+    handler_activity text,
+    metadata jsonb default '{}' not null,
+    poll_waits interval[] not null,
+    batch_max_age interval not null,
+    max_age interval,
+    on_ambiguous_submit text default 'wait' not null,
+    rounds smallint not null,
+    round smallint default 1 not null,
+    retry_invalid boolean not null,
+    max_concurrent_batches integer not null,
+    max_batch_entries integer,
+    entry_count bigint default 0 not null,
+    has_own_ids boolean default false not null,
+    workflow_id text,
+    created_at timestamptz default now() not null,
+    sealed_at timestamptz,
+    cancel_requested_at timestamptz,
+    ended_at timestamptz,
+    handler_dispatched_at timestamptz,
+    failure_code text,
+    failure_reason text,
+    last_error text,
+    trouble_code text,
+    trouble_since timestamptz,
+    constraint campaigns_pkey primary key (id),
+    constraint campaigns_status_check check (status in ('pending', 'submitted', 'in_progress', 'ended', 'canceled', 'expired', 'failed')),
+    constraint campaigns_on_ambiguous_submit_check check (on_ambiguous_submit in ('wait', 'fail', 'resubmit')),
+    constraint campaigns_terminal_has_end_check check ((status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null))
+);
+comment on column overnight.campaigns.handler_activity is 'a Temporal activity, run instead of a handler class';
+comment on column overnight.campaigns.batch_max_age is 'of each of its batches';
+comment on column overnight.campaigns.max_age is 'of the whole; null waits for as long as it takes';
+comment on column overnight.campaigns.rounds is 'how often an entry may be asked, the first time included';
+comment on column overnight.campaigns.retry_invalid is 'ask again, too, where the answer did not fit';
+comment on column overnight.campaigns.max_batch_entries is 'null where a batch may be as large as the provider takes it';
+comment on column overnight.campaigns.entry_count is 'of the first round';
+comment on column overnight.campaigns.has_own_ids is 'not all custom ids are numbered';
+comment on column overnight.campaigns.workflow_id is 'the one workflow that may run this campaign';
+comment on column overnight.campaigns.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
+comment on column overnight.campaigns.trouble_code is 'what keeps a step from succeeding, while something does';
+create index campaigns_created_at_idx on overnight.campaigns (created_at desc);
+
 create table overnight.batches (
     id uuid not null,
     provider text not null,
@@ -11,6 +61,9 @@ create table overnight.batches (
     handler_activity text,
     parent_batch_id uuid,
     filling_token uuid,
+    campaign_id uuid,
+    number integer,
+    round smallint,
     max_cost numeric,
     metadata jsonb default '{}' not null,
     poll_waits interval[] not null,
@@ -43,6 +96,7 @@ create table overnight.batches (
     ingest_offset bigint default 0 not null,
     hydrate_position integer default 0 not null,
     outcomes jsonb default '{}' not null,
+    retried jsonb default '{}' not null,
     input_tokens bigint default 0 not null,
     cache_read_tokens bigint default 0 not null,
     cache_write_tokens bigint default 0 not null,
@@ -57,22 +111,40 @@ create table overnight.batches (
     constraint batches_on_ambiguous_submit_check check (on_ambiguous_submit in ('wait', 'fail', 'resubmit')),
     constraint batches_terminal_has_end_check check ((status in ('ended', 'canceled', 'expired', 'failed')) = (ended_at is not null)),
     constraint batches_provider_provider_batch_id_key unique (provider, provider_batch_id),
-    constraint batches_parent_batch_id_fkey foreign key(parent_batch_id) references overnight.batches (id) on delete set null
+    constraint batches_parent_batch_id_fkey foreign key(parent_batch_id) references overnight.batches (id) on delete set null,
+    constraint batches_campaign_id_fkey foreign key(campaign_id) references overnight.campaigns (id) on delete cascade
 );
 comment on column overnight.batches.input_count is 'more than entries, for embeddings';
 comment on column overnight.batches.handler_activity is 'a Temporal activity, run instead of a handler class';
 comment on column overnight.batches.filling_token is 'who may fill a batch that is created by its key';
 comment on column overnight.batches.max_cost is 'US dollars; a batch whose estimate is above is not submitted';
+comment on column overnight.batches.number is '1, 2, ... within its campaign';
+comment on column overnight.batches.round is 'of its campaign: which time its entries are asked';
 comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
 comment on column overnight.batches.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
 comment on column overnight.batches.trouble_code is 'what keeps a step from succeeding, while something does';
 comment on column overnight.batches.outcomes is 'entries per outcome';
+comment on column overnight.batches.retried is 'those among them asked again later';
 comment on column overnight.batches.cost is 'US dollars at the batch rate; null where no price is known';
 comment on column overnight.batches.list_cost is 'US dollars that the same tokens cost without batching';
 comment on column overnight.batches.price_version is 'which price table the costs come from';
 create index batches_created_at_idx on overnight.batches (created_at desc);
 create index batches_parent_batch_id_idx on overnight.batches (parent_batch_id) where parent_batch_id is not null;
 create index batches_unfinished_idx on overnight.batches (created_at) where handler_dispatched_at is null and sealed_at is not null;
+create unique index batches_campaign_id_number_key on overnight.batches (campaign_id, number) where campaign_id is not null;
+
+create table overnight.attempts (
+    batch_id uuid not null,
+    position integer not null,
+    earlier_batch_id uuid not null,
+    earlier_position integer not null,
+    constraint attempts_pkey primary key (batch_id, position),
+    constraint attempts_earlier_batch_id_earlier_position_key unique (earlier_batch_id, earlier_position),
+    constraint attempts_batch_id_fkey foreign key(batch_id) references overnight.batches (id) on delete cascade,
+    constraint attempts_earlier_batch_id_fkey foreign key(earlier_batch_id) references overnight.batches (id) on delete cascade
+);
+comment on column overnight.attempts.position is 'of the entry that asks again';
+comment on column overnight.attempts.earlier_position is 'of the entry that did not succeed';
 
 create table overnight.entries (
     batch_id uuid not null,

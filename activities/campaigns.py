@@ -1,0 +1,141 @@
+"""The steps of a campaign as a whole: claim, look, stop, settle. Its batches' steps are those of any batch."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.services import Services
+from overnight import contracts
+from overnight.batches import BatchStatus
+from overnight.campaign_contracts import (
+    CampaignRef,
+    CampaignSummary,
+    ClaimRequest,
+    LookReport,
+    LookRequest,
+    OpenCampaign,
+    StopReport,
+    StopRequest,
+)
+from overnight.campaigns import Campaign
+from overnight.costs import price_version
+from overnight.errors import TemporalError
+from overnight.handling.failures import step, translated
+from overnight.handling.heartbeats import heartbeating
+from overnight.storage.batches import MAX_AGE_EXCEEDED
+
+# What a workflow that came to no end of its own leaves behind. One that completed has its batch dispatched.
+_LOST = frozenset(
+    {
+        WorkflowExecutionStatus.CANCELED,
+        WorkflowExecutionStatus.FAILED,
+        WorkflowExecutionStatus.TERMINATED,
+        WorkflowExecutionStatus.TIMED_OUT,
+    }
+)
+
+
+class CampaignActivities:
+    """Looking after the batches of a campaign."""
+
+    def __init__(self, services: Services) -> None:
+        self._services, self._store = services, services.store
+
+    @activity.defn(name="open_campaign")
+    @translated
+    async def open_campaign(self, request: ClaimRequest) -> OpenCampaign:
+        return _open_report(await self._store.campaigns.claim(request.campaign_id, request.workflow_id))
+
+    @activity.defn(name="look_at_batches")
+    @step
+    async def look_at_batches(self, request: LookRequest) -> LookReport:
+        seen = await self._store.campaigns.look(request.campaign_id, request.running, limit=request.limit)
+        running = [batch_id for batch_id in request.running if batch_id not in set(seen.over)]
+        return LookReport(
+            statuses=dict(seen.statuses),
+            done=seen.done,
+            over=list(seen.over),
+            found=list(seen.found),
+            lost=await _lost(activity.client(), [*running, *seen.found]),
+            without_room=list(seen.without_room),
+            waiting=list(seen.waiting),
+        )
+
+    @activity.defn(name="stop_campaign")
+    @step
+    async def stop_campaign(self, request: StopRequest) -> StopReport:
+        unsent = await self._store.campaigns.stop(request.campaign_id, request.running, too_old=request.too_old)
+        async with heartbeating():
+            for batch_id in unsent:
+                await self._close(batch_id, too_old=request.too_old)
+        return StopReport(closed=len(unsent))
+
+    async def _close(self, batch_id: UUID, *, too_old: bool) -> None:
+        """Bring a batch that was never sent to its end, with an outcome for each of its entries."""
+        status = BatchStatus.EXPIRED if too_old else BatchStatus.CANCELED
+        code = MAX_AGE_EXCEEDED if too_old else "canceled"
+        why = "The campaign's max age passed" if too_old else "Canceled"
+        await self._store.batches.close(
+            batch_id, status, code=code, reason=f"{why} before it was sent; nothing was paid."
+        )
+        await self._store.results.finish(batch_id, price_version=price_version())
+        await self._store.outputs.finish(batch_id)
+        async with self._store.dispatches.attempt(batch_id) as dispatch:
+            await dispatch.commit()
+
+    @activity.defn(name="settle_campaign")
+    @step
+    async def settle_campaign(self, request: CampaignRef) -> CampaignSummary:
+        campaign = await self._store.campaigns.settle(request.campaign_id)
+        return CampaignSummary(
+            campaign_id=campaign.id,
+            status=campaign.status,
+            outcomes=dict(campaign.outcomes),
+            batches=dict(campaign.batches),
+            rounds=campaign.round,
+            cost=campaign.cost.billed,
+            list_cost=campaign.cost.list_price,
+            reason=campaign.failure_code,  # as in a `PollReport`
+        )
+
+
+def _open_report(campaign: Campaign) -> OpenCampaign:
+    assert campaign.sealed_at is not None
+    return OpenCampaign(
+        campaign_id=campaign.id,
+        status=campaign.status,
+        provider=campaign.provider,
+        model=campaign.model,
+        entry_count=campaign.entry_count,
+        round=campaign.round,
+        rounds=campaign.rounds,
+        max_concurrent_batches=campaign.max_concurrent_batches,
+        poll_waits=list(campaign.schedule.waits),
+        sealed_at=campaign.sealed_at,
+        retry_invalid=campaign.retry_invalid,
+        max_age=campaign.max_age,
+        cancel_requested=campaign.cancel_requested_at is not None,
+        handler=campaign.handler,
+        handler_task_queue=campaign.handler_task_queue,
+        handler_activity=campaign.handler_activity,
+        is_dispatched=campaign.handler_dispatched_at is not None,
+    )
+
+
+async def _lost(temporal: Client, batch_ids: Sequence[UUID]) -> list[UUID]:
+    are_lost = await asyncio.gather(*(_is_lost(temporal, batch_id) for batch_id in batch_ids))
+    return [batch_id for batch_id, is_lost in zip(batch_ids, are_lost, strict=True) if is_lost]
+
+
+async def _is_lost(temporal: Client, batch_id: UUID) -> bool:
+    try:
+        description = await temporal.get_workflow_handle(contracts.workflow_id(batch_id)).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return True
+        raise TemporalError(f"Temporal cannot say how batch {batch_id} is: {error.message}") from None
+    return description.status in _LOST

@@ -1,0 +1,158 @@
+"""CampaignHandle: any number of entries, to be added, submitted, watched and read."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable
+from typing import Any, TypeVar, overload
+
+from overnight import campaign_contracts
+from overnight.batches import Batch, Entry, Outcome
+from overnight.campaign_contracts import CampaignProgress, CampaignStart
+from overnight.campaigns import Campaign
+from overnight.contracts import CANCEL
+from overnight.errors import BatchClosedError
+from overnight.handles import Handle
+from overnight.intake import Intake, Item, iterate
+from overnight.planning import Share
+from overnight.providers import provider_facts
+from overnight.reading import campaign_entries
+from overnight.storage.entries import NewEntry
+from overnight.tasks import Task
+
+OutputT = TypeVar("OutputT")
+
+
+class CampaignHandle(Handle):
+    """One campaign, to be filled, submitted, watched and read."""
+
+    _what = "campaign"
+
+    async def get(self) -> Campaign:
+        """The campaign as the database knows it now, with the sums over its batches.
+
+        Raises:
+            UnknownCampaignError: there is no such campaign.
+        """
+        return await self._store.campaigns.get(self.id)
+
+    async def batches(self) -> list[Batch]:
+        """Its batches of all rounds, in the order in which they were filled."""
+        return await self._store.campaigns.batches(self.id)
+
+    async def add(self, item: Item, *, custom_id: str | None = None) -> None:
+        """Add one entry. For many, `add_all` is far quicker.
+
+        Args:
+            item: a Task, or a RawRequest.
+            custom_id: what results are matched by; by default the Task's name and a number.
+
+        Raises:
+            UsageError: of the kind that says what is wrong. Nothing was added.
+        """
+        await self.add_all([item], custom_id=lambda _: custom_id)
+
+    async def add_all(
+        self, items: Iterable[Item] | AsyncIterable[Item], *, custom_id: Callable[[Any], str | None] | None = None
+    ) -> int:
+        """Add any number of entries, or, if anything is wrong with any of them, none; returns how many.
+
+        They stream into the database, straight into batches of the provider's size: each is opened when the one before
+        is full. The campaign is locked meanwhile: other adds and the submit wait.
+
+        Args:
+            items: Tasks or RawRequests, from any iterable, synchronous or asynchronous.
+            custom_id: makes each item's custom id, unique in the whole campaign; by default the Task's name and a
+                number, which costs nothing to check.
+
+        Raises:
+            BatchClosedError: the campaign was submitted.
+            CustomIdError: a custom id that the provider would refuse.
+            DuplicateCustomIdError: a custom id that is in the campaign already.
+            RequestError: a request that the provider could not take.
+        """
+        campaign = await self.get()
+        facts = provider_facts(campaign.provider)
+        intake = Intake(facts, model=campaign.model, endpoint=campaign.endpoint)
+        share = Share.of(facts.limits, frame_bytes=facts.frame_bytes, max_entries=campaign.max_batch_entries)
+
+        async def rendered() -> AsyncIterator[NewEntry]:
+            async for item in iterate(items):
+                yield intake.entry(item, custom_id(item) if custom_id else None)
+
+        return await self._store.filling.add(self.id, rendered(), share)
+
+    async def submit(self) -> None:
+        """Hand the campaign over: from here on its workflow looks after it, and no entry can be added.
+
+        When Temporal does not answer, the campaign stays handed over; a further call then starts its workflow.
+
+        Raises:
+            BatchClosedError: it was submitted already.
+            EmptyBatchError: it has no entries.
+            TemporalError: Temporal does not answer.
+        """
+        campaign, first = await self._store.campaigns.seal(self.id)
+        if campaign.ended_at is not None:
+            raise BatchClosedError(self.id, "submit", what="campaign")
+        await self._start(
+            campaign_contracts.WORKFLOW,
+            CampaignStart(campaign_id=self.id),
+            workflow_id=campaign_contracts.workflow_id(self.id),
+            first=first,
+            summary=f"{campaign.entry_count} entries for {campaign.model}",
+        )
+
+    async def wait(self) -> Campaign:
+        """Wait until the campaign is over and its handler has run, and return it.
+
+        Raises:
+            TemporalError: the workflow was terminated, or Temporal does not answer.
+        """
+        await self._finish()
+        return await self.get()
+
+    async def progress(self) -> CampaignProgress:
+        """What the campaign's workflow is doing right now.
+
+        Raises:
+            TemporalError: there is no such workflow, or no worker that could answer for it.
+        """
+        progress: CampaignProgress = await self._query(CampaignProgress)
+        return progress
+
+    async def cancel(self) -> None:
+        """Ask for the whole campaign to be canceled: what was not sent stays unsent, entries that are answered by then
+        keep their results, and nothing is asked again.
+
+        Raises:
+            CancelRefusedError: it was never submitted, or it is over.
+            TemporalError: Temporal does not answer.
+        """
+        await self._store.campaigns.request_cancel(self.id)
+        await self._signal(CANCEL)
+
+    async def _workflow_id(self) -> str:
+        return (await self.get()).workflow_id or campaign_contracts.workflow_id(self.id)
+
+    async def _is_handled(self) -> bool:
+        return (await self.get()).handler_dispatched_at is not None
+
+    @overload
+    def entries(
+        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[OutputT]]: ...
+
+    @overload
+    def entries(
+        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]: ...
+
+    def entries(
+        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]:
+        """Stream the entries, each once, with its latest attempt; `entry.earlier` has those of earlier rounds. They
+        come in the order of adding, those that were asked again after all others.
+
+        Args:
+            task: only entries of this Task, with its type of output.
+            outcomes: only entries whose latest attempt has one of these outcomes.
+        """
+        return campaign_entries(self._store, self.id, task, outcomes)

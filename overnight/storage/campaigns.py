@@ -1,0 +1,269 @@
+"""Rows of `campaigns`: what is known of a campaign, and every change of its state."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from overnight.batches import TERMINAL, Batch, BatchStatus, OnAmbiguousSubmit
+from overnight.campaigns import Campaign, ending_of, latest_outcomes, whole_cost, whole_usage
+from overnight.errors import BatchClosedError, CancelRefusedError, EmptyBatchError, UnknownCampaignError
+from overnight.schedule import PollSchedule
+from overnight.storage.batches import MAX_AGE_EXCEEDED, batch_of
+from overnight.storage.tables import batches, campaigns, submissions
+from overnight.storage.troubles import Troubled
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCampaign:
+    """A campaign to be."""
+
+    id: UUID
+    provider: str
+    model: str
+    endpoint: str
+    handler: str | None
+    handler_task_queue: str | None
+    handler_activity: str | None = None
+    metadata: Mapping[str, Any]
+    schedule: PollSchedule
+    max_age: timedelta | None
+    on_ambiguous_submit: OnAmbiguousSubmit
+    rounds: int
+    retry_invalid: bool
+    max_concurrent_batches: int
+    max_batch_entries: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a look at a campaign's batches found.
+
+    Attributes:
+        over: which of the batches that were asked about are over and done.
+        found: batches beside those that were asked about that some workflow has claimed and not finished.
+        without_room: which of them the provider does not take for now.
+        waiting: batches that nobody has started yet, in the order in which they are to be.
+        statuses: how many batches there are in each status.
+        done: entries that the provider has answered, as far as it says.
+    """
+
+    over: Sequence[UUID]
+    found: Sequence[UUID]
+    without_room: Sequence[UUID]
+    waiting: Sequence[UUID]
+    statuses: Mapping[BatchStatus, int]
+    done: int
+
+
+def campaign_of(row: Row[Any], parts: Sequence[Batch]) -> Campaign:
+    """The value of a row and the rows of its batches."""
+    plain = {name: value for name, value in row._asdict().items() if name in Campaign.__dataclass_fields__}
+    statuses = [part.status for part in parts]
+    derived: dict[str, Any] = {
+        "status": BatchStatus(row.status),
+        "schedule": PollSchedule(waits=tuple(row.poll_waits), max_age=row.batch_max_age),
+        "on_ambiguous_submit": OnAmbiguousSubmit(row.on_ambiguous_submit),
+        "batches": {status: statuses.count(status) for status in BatchStatus if status in statuses},
+        "outcomes": latest_outcomes(parts),
+        "asked_again": sum(sum(part.retried.values()) for part in parts),
+        "usage": whole_usage(parts),
+        "cost": whole_cost(parts),
+    }
+    return Campaign(**plain | derived)
+
+
+async def lock_campaign(connection: AsyncConnection, campaign_id: UUID) -> Row[Any]:
+    """Read a campaign's row and keep others from changing it until the transaction ends.
+
+    Raises:
+        UnknownCampaignError: there is no such campaign.
+    """
+    query = select(campaigns).where(campaigns.c.id == campaign_id).with_for_update(key_share=True)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise UnknownCampaignError(campaign_id)
+    return row
+
+
+async def parts_of(connection: AsyncConnection, campaign_id: UUID) -> list[Batch]:
+    """The campaign's batches of all rounds, in the order in which they were filled."""
+    query = select(batches).where(batches.c.campaign_id == campaign_id).order_by(batches.c.number)
+    return [batch_of(row) for row in await connection.execute(query)]
+
+
+# Taken by a workflow of ours, and not by the provider: its queue was full, or what it said keeps being tried.
+_WITHOUT_ROOM = and_(
+    batches.c.workflow_id.is_not(None),
+    batches.c.status == BatchStatus.PENDING.value,
+    or_(
+        batches.c.trouble_code.is_not(None),
+        exists().where(submissions.c.batch_id == batches.c.id, submissions.c.accepted_at.is_not(None)),
+    ),
+)
+
+
+def _unfinished(campaign_id: UUID, started: Collection[UUID]) -> Select[Any]:
+    """Batches beside those that are known to be started. Between a start and its claim only the starter knows of it."""
+    return select(batches.c.id).where(
+        batches.c.campaign_id == campaign_id, batches.c.handler_dispatched_at.is_(None), batches.c.id.not_in(started)
+    )
+
+
+def _waiting(campaign_id: UUID, started: Collection[UUID]) -> Select[Any]:
+    return _unfinished(campaign_id, started).where(batches.c.workflow_id.is_(None))
+
+
+class CampaignStore(Troubled):
+    """Campaigns."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine, campaigns)
+
+    async def create(self, new: NewCampaign) -> None:
+        """Add a `pending` campaign without entries."""
+        values = {
+            **{name: getattr(new, name) for name in new.__dataclass_fields__ if name != "schedule"},
+            "metadata": dict(new.metadata),
+            "on_ambiguous_submit": new.on_ambiguous_submit.value,
+            "poll_waits": list(new.schedule.waits),
+            "batch_max_age": new.schedule.max_age,
+        }
+        async with self._engine.begin() as connection:
+            await connection.execute(insert(campaigns).values(values))
+
+    async def get(self, campaign_id: UUID) -> Campaign:
+        """Read a campaign with the sums over its batches.
+
+        Raises:
+            UnknownCampaignError: there is no such campaign.
+        """
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(select(campaigns).where(campaigns.c.id == campaign_id))).one_or_none()
+            if row is None:
+                raise UnknownCampaignError(campaign_id)
+            return campaign_of(row, await parts_of(connection, campaign_id))
+
+    async def batches(self, campaign_id: UUID) -> list[Batch]:
+        """Its batches of all rounds, in the order in which they were filled."""
+        async with self._engine.connect() as connection:
+            return await parts_of(connection, campaign_id)
+
+    async def recent(self, *, limit: int) -> list[Campaign]:
+        """The newest campaigns first."""
+        query = select(campaigns).order_by(campaigns.c.created_at.desc()).limit(limit)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+            return [campaign_of(row, await parts_of(connection, row.id)) for row in rows]
+
+    async def unfinished(self) -> list[Campaign]:
+        """Campaigns that were submitted and whose handler has not run: each should have a running workflow."""
+        query = select(campaigns).where(campaigns.c.sealed_at.is_not(None), campaigns.c.handler_dispatched_at.is_(None))
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query.order_by(campaigns.c.created_at))).all()
+            return [campaign_of(row, await parts_of(connection, row.id)) for row in rows]
+
+    async def seal(self, campaign_id: UUID) -> tuple[Campaign, bool]:
+        """Close the campaign to further entries; also says whether this call was the one that closed it.
+
+        Raises:
+            EmptyBatchError: it has no entries.
+        """
+        async with self._engine.begin() as connection:
+            row = await lock_campaign(connection, campaign_id)
+            if row.entry_count == 0:
+                raise EmptyBatchError(campaign_id, what="campaign")
+            if row.sealed_at is None:
+                await self._change(connection, campaign_id, sealed_at=func.now(), status=BatchStatus.SUBMITTED.value)
+        return await self.get(campaign_id), row.sealed_at is None
+
+    async def claim(self, campaign_id: UUID, workflow_id: str) -> Campaign:
+        """Give the campaign to one workflow for good; asking again with the same id changes nothing.
+
+        Raises:
+            BatchClosedError: another workflow runs it.
+            EmptyBatchError: it has no entries.
+        """
+        await self.seal(campaign_id)
+        async with self._engine.begin() as connection:
+            row = await lock_campaign(connection, campaign_id)
+            if row.workflow_id not in {None, workflow_id}:
+                raise BatchClosedError(campaign_id, f"start workflow {workflow_id} for", what="campaign")
+            status = row.status if BatchStatus(row.status).is_terminal else BatchStatus.IN_PROGRESS.value
+            await self._change(connection, campaign_id, workflow_id=workflow_id, status=status)
+        return await self.get(campaign_id)
+
+    async def look(self, campaign_id: UUID, started: Collection[UUID], *, limit: int) -> Seen:
+        """How the campaign's batches are, and which are to be started next."""
+        over = select(batches.c.id).where(batches.c.id.in_(started), batches.c.handler_dispatched_at.is_not(None))
+        held = select(batches.c.id).where(batches.c.id.in_(started), _WITHOUT_ROOM)
+        counts = (
+            select(batches.c.status, func.count(), func.sum(batches.c.progress_done))
+            .where(batches.c.campaign_id == campaign_id)
+            .group_by(batches.c.status)
+        )
+        found = _unfinished(campaign_id, started).where(batches.c.workflow_id.is_not(None))
+        waiting = _waiting(campaign_id, started).order_by(batches.c.number).limit(limit)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(counts)).all()
+            return Seen(
+                over=(await connection.execute(over)).scalars().all(),
+                found=(await connection.execute(found)).scalars().all(),
+                without_room=(await connection.execute(held)).scalars().all(),
+                waiting=(await connection.execute(waiting)).scalars().all(),
+                statuses={BatchStatus(row.status): row[1] for row in rows},
+                done=sum(row[2] for row in rows),
+            )
+
+    async def request_cancel(self, campaign_id: UUID) -> None:
+        """Note that somebody wants the campaign canceled. Carrying it out is the workflow's.
+
+        Raises:
+            CancelRefusedError: it was never submitted, or it is over.
+        """
+        async with self._engine.begin() as connection:
+            row = await lock_campaign(connection, campaign_id)
+            if row.sealed_at is None:
+                reason = "it was never submitted, so there is nothing to cancel"
+                raise CancelRefusedError(campaign_id, reason, what="campaign")
+            if row.ended_at is not None:
+                raise CancelRefusedError(campaign_id, f"it is over, with status {row.status}", what="campaign")
+            wanted = func.coalesce(campaigns.c.cancel_requested_at, func.now())
+            await self._change(connection, campaign_id, cancel_requested_at=wanted)
+
+    async def stop(self, campaign_id: UUID, started: Collection[UUID], *, too_old: bool) -> list[UUID]:
+        """Let nothing more be asked, because somebody said so or because max age has passed. Returns the batches that
+        were never started, which are to be closed here; the others are marked, for their workflows to cancel.
+        """
+        async with self._engine.begin() as connection:
+            row = await lock_campaign(connection, campaign_id)
+            if too_old and row.cancel_requested_at is None:
+                await self._change(connection, campaign_id, failure_code=MAX_AGE_EXCEEDED)
+            found = (await connection.execute(_waiting(campaign_id, started))).scalars().all()
+            running = batches.c.campaign_id == campaign_id, batches.c.status.not_in(TERMINAL)
+            wanted = func.coalesce(batches.c.cancel_requested_at, func.now())
+            await connection.execute(
+                update(batches).where(*running, batches.c.id.not_in(found)).values(cancel_requested_at=wanted)
+            )
+        return list(found)
+
+    async def settle(self, campaign_id: UUID) -> Campaign:
+        """All batches are over: the campaign gets its status. Doing it again changes nothing."""
+        async with self._engine.begin() as connection:
+            row = await lock_campaign(connection, campaign_id)
+            if row.ended_at is None:
+                ending = ending_of(
+                    await parts_of(connection, campaign_id),
+                    cancel_requested=row.cancel_requested_at is not None,
+                    too_old=row.failure_code == MAX_AGE_EXCEEDED,
+                )
+                values = {"status": ending.status.value, "failure_code": ending.code, "failure_reason": ending.reason}
+                await self._change(connection, campaign_id, ended_at=func.now(), **values)
+        return await self.get(campaign_id)
+
+    async def _change(self, connection: AsyncConnection, campaign_id: UUID, **values: object) -> None:
+        await connection.execute(update(campaigns).where(campaigns.c.id == campaign_id).values(**values))

@@ -1,0 +1,270 @@
+"""Campaigns in Postgres: filled into batches, asked again, read as a whole, stopped and settled."""
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from overnight.batches import BatchStatus, OnAmbiguousSubmit, Outcome
+from overnight.errors import (
+    BatchClosedError,
+    BatchOpenError,
+    DuplicateCustomIdError,
+    OfCampaignError,
+    RequestError,
+    UnknownCampaignError,
+)
+from overnight.ids import new_batch_id
+from overnight.planning import Share
+from overnight.reading import campaign_entries
+from overnight.schedule import PollSchedule
+from overnight.storage.campaigns import NewCampaign
+from overnight.storage.entries import NewEntry
+from overnight.storage.filling import FurtherEntry
+from overnight.storage.rounds import Candidate, WorthAnotherTry
+from overnight.storage.store import Store
+from tests.integration.rows import ROOM, all_rows, block, each, new_entry, report, result, some
+
+SHARE = Share(max_entries=4, max_bytes=1_000, frame_bytes=10)
+WANTED = WorthAnotherTry(codes={"http_500"}, invalid=True)
+
+
+async def new_campaign(store: Store, **more: Any) -> UUID:
+    known: dict[str, Any] = {
+        "id": new_batch_id(),
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+        "endpoint": "/v1/responses",
+        "handler": None,
+        "handler_task_queue": None,
+        "metadata": {},
+        "schedule": PollSchedule(),
+        "max_age": None,
+        "on_ambiguous_submit": OnAmbiguousSubmit.WAIT,
+        "rounds": 3,
+        "retry_invalid": True,
+        "max_concurrent_batches": 2,
+        "max_batch_entries": None,
+    }
+    new = NewCampaign(**(known | more))
+    await store.campaigns.create(new)
+    return new.id
+
+
+async def filled(store: Store, count: int, share: Share = SHARE) -> UUID:
+    campaign_id = await new_campaign(store)
+    await store.filling.add(campaign_id, some(count), share)
+    return campaign_id
+
+
+async def ids_by_batch(store: Store, campaign_id: UUID) -> list[list[str]]:
+    found = []
+    for batch in await store.campaigns.batches(campaign_id):
+        pages = [page async for page in store.entries.pages(batch.id)]
+        found.append([line.custom_id for page in pages for line in page])
+    return found
+
+
+async def finish(store: Store, batch_id: UUID, outcomes: dict[int, tuple[Outcome, str | None]]) -> None:
+    """Bring a batch to its end, with these outcomes by position; all others succeed."""
+    await store.batches.claim(batch_id, f"batch-{batch_id}")
+    await store.submissions.current(batch_id)
+    await store.submissions.record_intent(batch_id, None)
+    ended = report(BatchStatus.ENDED, provider_batch_id=f"provider-{batch_id}")
+    await store.submissions.accept(batch_id, ended)
+    count = (await store.batches.get(batch_id)).entry_count
+    lines = []
+    for position in range(1, count + 1):
+        outcome, code = outcomes.get(position, (Outcome.SUCCEEDED, None))
+        if outcome is not Outcome.MISSING:
+            lines.append(result(position, outcome=outcome, error_code=code))
+    await store.results.write(batch_id, block(lines, to=1))
+    await store.results.finish(batch_id, price_version=None)
+    await store.outputs.finish(batch_id)
+    async with store.dispatches.attempt(batch_id) as dispatch:
+        await dispatch.commit()
+
+
+async def again(candidates: AsyncIterator[Candidate]) -> AsyncIterator[FurtherEntry]:
+    async for candidate in candidates:
+        yield FurtherEntry(
+            custom_id=candidate.custom_id,
+            label="",
+            task=candidate.task,
+            fields=candidate.fields,
+            request=candidate.request,
+            earlier_batch_id=candidate.batch_id,
+            earlier_position=candidate.position,
+        )
+
+
+async def plan(store: Store, campaign_id: UUID, after: int) -> tuple[int, int]:
+    candidates = store.rounds.candidates(campaign_id, after, WANTED)
+    planned = await store.rounds.plan(campaign_id, after, again(candidates), SHARE)
+    return planned.batches, planned.entries
+
+
+async def test_entries_fill_one_batch_after_the_other_and_are_numbered_throughout(store: Store) -> None:
+    campaign_id = await filled(store, 6)
+    await store.filling.add(campaign_id, some(4), SHARE)
+
+    numbers = [f"Ask-{number}" for number in range(1, 11)]
+    assert await ids_by_batch(store, campaign_id) == [numbers[:4], numbers[4:8], numbers[8:]]
+    parts = await store.campaigns.batches(campaign_id)
+    assert [part.entry_count for part in parts] == [4, 4, 2]
+    assert [(part.number, part.round, part.campaign_id) for part in parts] == [
+        (number, 1, campaign_id) for number in (1, 2, 3)
+    ]
+    assert (await store.campaigns.get(campaign_id)).entry_count == 10
+
+
+async def test_bytes_end_a_batch_as_well_as_entries_and_what_fits_none_is_refused(store: Store) -> None:
+    def requests(sizes: Iterable[int]) -> AsyncIterator[NewEntry]:
+        return each(new_entry(request="x" * size) for size in sizes)
+
+    campaign_id = await new_campaign(store)
+    await store.filling.add(campaign_id, requests([400, 400, 400, 900]), SHARE)
+    assert [part.entry_count for part in await store.campaigns.batches(campaign_id)] == [2, 1, 1]
+    with pytest.raises(RequestError, match="Ask-6: it alone is larger"):
+        await store.filling.add(campaign_id, requests([10, 2_000]), SHARE)
+    assert (await store.campaigns.get(campaign_id)).entry_count == 4
+
+
+@pytest.mark.parametrize("calls", [[[1, 2, 3, 4, 5, 1]], [[1, 2, 3, 4, 5], [6, 1]], [[1, 2, 3], [4, 5, 6, 7, 3]]])
+async def test_a_custom_id_is_unique_in_the_whole_campaign(store: Store, calls: list[list[int]]) -> None:
+    campaign_id = await new_campaign(store)
+    *good, bad = calls
+    for call in good:
+        await store.filling.add(campaign_id, each(new_entry(f"own-{n}") for n in call), SHARE)
+    with pytest.raises(DuplicateCustomIdError, match=f"own-{bad[-1]}.*in this campaign"):
+        await store.filling.add(campaign_id, each(new_entry(f"own-{n}") for n in bad), SHARE)
+    assert (await store.campaigns.get(campaign_id)).entry_count == sum(map(len, good))
+    assert sum(map(len, await ids_by_batch(store, campaign_id))) == sum(map(len, good))
+
+
+async def test_own_ids_may_not_look_like_numbers_that_were_given_before(store: Store) -> None:
+    campaign_id = await filled(store, 5)
+    with pytest.raises(DuplicateCustomIdError, match="Ask-2"):
+        await store.filling.add(campaign_id, each([new_entry("Ask-2")]), SHARE)
+
+
+async def test_a_sealed_campaign_and_a_batch_of_one_take_no_entries(store: Store) -> None:
+    campaign_id = await filled(store, 2)
+    (part,) = await store.campaigns.batches(campaign_id)
+    with pytest.raises(OfCampaignError):
+        await store.entries.add(part.id, some(1), ROOM)
+    assert (await store.campaigns.seal(campaign_id))[1] is True
+    assert (await store.campaigns.seal(campaign_id))[1] is False
+    with pytest.raises(BatchClosedError, match="another campaign"):
+        await store.filling.add(campaign_id, some(1), SHARE)
+    with pytest.raises(UnknownCampaignError):
+        await store.campaigns.get(new_batch_id())
+
+
+async def test_a_round_holds_what_is_worth_another_try_once_however_often_it_is_planned(
+    store: Store, engine: AsyncEngine
+) -> None:
+    campaign_id = await filled(store, 8)
+    first, second = await store.campaigns.batches(campaign_id)
+    await finish(store, first.id, {2: (Outcome.ERRORED, "http_500"), 3: (Outcome.ERRORED, "http_400")})
+    await finish(store, second.id, {1: (Outcome.MISSING, None), 4: (Outcome.EXPIRED, "batch_expired")})
+
+    assert await plan(store, campaign_id, 1) == (1, 3)
+    assert await plan(store, campaign_id, 1) == (1, 3)
+    *_, third = await store.campaigns.batches(campaign_id)
+    assert (third.number, third.round, third.entry_count) == (3, 2, 3)
+    assert (await ids_by_batch(store, campaign_id))[2] == ["Ask-2", "Ask-5", "Ask-8"]
+    links = "select position, earlier_batch_id, earlier_position from overnight.attempts order by 1"
+    assert await all_rows(engine, links) == [(1, first.id, 2), (2, second.id, 1), (3, second.id, 4)]
+
+    await finish(store, third.id, {2: (Outcome.MISSING, None)})
+    assert await plan(store, campaign_id, 2) == (1, 1)
+    fourth = (await store.campaigns.batches(campaign_id))[-1]
+    await finish(store, fourth.id, {})
+    assert await plan(store, campaign_id, 3) == (0, 0)
+    campaign = await store.campaigns.get(campaign_id)
+    assert campaign.outcomes == {Outcome.SUCCEEDED: 7, Outcome.ERRORED: 1}
+    assert (campaign.round, campaign.entry_count, campaign.asked_again) == (3, 8, 4)
+    assert campaign.cost.billed == sum(part.cost.billed or 0 for part in await store.campaigns.batches(campaign_id))
+
+
+async def test_reading_yields_each_entry_once_with_its_latest_attempt_and_those_before(store: Store) -> None:
+    campaign_id = await new_campaign(store)
+    raw = (new_entry(label="raw", task=None, fields=None) for _ in range(6))
+    await store.filling.add(campaign_id, each(raw), SHARE)
+    for after in (1, 2):
+        for part in await store.campaigns.batches(campaign_id):
+            if part.round == after:
+                await finish(store, part.id, {1: (Outcome.ERRORED, "http_500")})
+        await plan(store, campaign_id, after)
+    await finish(store, (await store.campaigns.batches(campaign_id))[-1].id, {})
+
+    entries = [entry async for entry in campaign_entries(store, campaign_id, None, None)]
+    assert [entry.custom_id for entry in entries] == ["raw-2", "raw-3", "raw-4", "raw-6", "raw-5", "raw-1"]
+    attempts = {entry.custom_id: [attempt.outcome for attempt in entry.attempts] for entry in entries}
+    assert attempts["raw-1"] == [Outcome.ERRORED, Outcome.ERRORED, Outcome.SUCCEEDED]
+    assert attempts["raw-5"] == [Outcome.ERRORED, Outcome.SUCCEEDED]
+    assert attempts["raw-2"] == [Outcome.SUCCEEDED]
+    assert [e async for e in campaign_entries(store, campaign_id, None, [Outcome.ERRORED])] == []
+
+
+async def test_a_look_tells_what_is_over_what_comes_next_and_what_has_no_room(store: Store) -> None:
+    campaign_id = await filled(store, 20)
+    first, second, third, fourth, fifth = [part.id for part in await store.campaigns.batches(campaign_id)]
+    await finish(store, first, {})
+    for batch_id in (second, third):
+        await store.batches.claim(batch_id, f"batch-{batch_id}")
+    await store.batches.note_trouble(second, "token_limit_exceeded", urgent=False)
+
+    seen = await store.campaigns.look(campaign_id, [first, second], limit=1)
+    assert list(seen.over) == [first]
+    assert list(seen.without_room) == [second]
+    assert list(seen.found) == [third]
+    assert list(seen.waiting) == [fourth]
+    assert list((await store.campaigns.look(campaign_id, [fourth], limit=9)).waiting) == [fifth]
+
+
+async def test_a_stop_marks_what_runs_and_names_what_was_never_sent_until_that_is_closed(store: Store) -> None:
+    campaign_id = await filled(store, 12)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    first, second, third = [part.id for part in await store.campaigns.batches(campaign_id)]
+    await store.batches.claim(first, f"batch-{first}")
+
+    assert await store.campaigns.stop(campaign_id, [second], too_old=True) == [third]
+    # A worker that dies between closing and giving outcomes leaves it to the next attempt.
+    await store.batches.close(third, BatchStatus.EXPIRED, code="max_age_exceeded", reason="Too old.")
+    assert await store.campaigns.stop(campaign_id, [second], too_old=True) == [third]
+    marked = [part.cancel_requested_at is not None for part in await store.campaigns.batches(campaign_id)]
+    assert marked == [True, True, False]
+
+
+async def test_settling_again_changes_nothing(store: Store) -> None:
+    campaign_id = await filled(store, 4)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    (part,) = await store.campaigns.batches(campaign_id)
+    await finish(store, part.id, {})
+    settled = await store.campaigns.settle(campaign_id)
+    assert settled.status is BatchStatus.ENDED
+    assert await store.campaigns.settle(campaign_id) == settled
+    with pytest.raises(BatchClosedError):
+        await store.campaigns.claim(campaign_id, "campaign-y")
+
+
+async def test_no_batch_of_a_campaign_is_forgotten_before_the_campaigns_handler_has_run(store: Store) -> None:
+    campaign_id = await filled(store, 4)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    (part,) = await store.campaigns.batches(campaign_id)
+    with pytest.raises(BatchOpenError):
+        await store.retention.erase(part.id)
+    await finish(store, part.id, {})
+    assert list(await store.retention.due(timedelta(0))) == []
+    with pytest.raises(BatchOpenError):
+        await store.retention.prune(part.id)
+
+    async with store.dispatches.campaign_attempt(campaign_id) as dispatch:
+        await dispatch.commit()
+    assert list(await store.retention.due(timedelta(0))) == [part.id]
+    await store.retention.prune(part.id)

@@ -1,0 +1,107 @@
+"""Every path of a campaign's workflow, for the recorder."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from temporalio.client import WorkflowHandle
+
+from overnight.batches import BatchStatus
+from overnight.campaign_contracts import CampaignState
+from overnight.contracts import CANCEL, POLL_NOW, RETRY_HANDLER, SKIP_HANDLER, workflow_id
+from tests.workflow.campaign_stage import CampaignStage
+
+CampaignScript = Callable[[CampaignStage], Awaitable[WorkflowHandle]]
+
+
+async def _running(stage: CampaignStage) -> WorkflowHandle:
+    handle = await stage.start()
+    await stage.begun_count(2)
+    return handle
+
+
+async def campaign_ended(stage: CampaignStage) -> WorkflowHandle:
+    stage.rounds = [5]
+    return await stage.start()
+
+
+async def campaign_of_three_rounds(stage: CampaignStage) -> WorkflowHandle:
+    stage.rounds, stage.allowed_rounds = [2, 1, 1], 3
+    return await stage.start()
+
+
+async def campaign_without_room(stage: CampaignStage) -> WorkflowHandle:
+    stage.rounds, stage.at_once, stage.refused = [6], 4, [(), (3,), (3,)]
+    return await stage.start()
+
+
+async def campaign_canceled_by_signal(stage: CampaignStage) -> WorkflowHandle:
+    with stage.environment.auto_time_skipping_disabled():
+        handle = await _running(stage)
+        await handle.signal(CANCEL)
+        await handle.result()
+    return handle
+
+
+async def campaign_canceled_natively(stage: CampaignStage) -> WorkflowHandle:
+    with stage.environment.auto_time_skipping_disabled():
+        handle = await _running(stage)
+        await handle.cancel()
+        await handle.result()
+    return handle
+
+
+async def campaign_too_old(stage: CampaignStage) -> WorkflowHandle:
+    stage.rounds, stage.max_age = [9], timedelta(minutes=90)
+    return await stage.start()
+
+
+async def campaign_with_a_lost_batch(stage: CampaignStage) -> WorkflowHandle:
+    with stage.environment.auto_time_skipping_disabled():
+        handle = await _running(stage)
+        lost = stage.begun[0]
+        await stage.environment.client.get_workflow_handle(workflow_id(lost)).terminate()
+        stage.lost.add(lost)
+        await handle.signal(POLL_NOW)
+        await stage.begun_count(3)
+    return handle
+
+
+async def campaign_resumed(stage: CampaignStage) -> WorkflowHandle:
+    stage.add_round(0)
+    stage.over = dict.fromkeys(stage.batches[:1], BatchStatus.ENDED)
+    state = CampaignState(running=stage.batches[:1], limit=1, calm=0, is_held=True, looks=7, cancel_requested=True)
+    return await stage.start(resume=state)
+
+
+async def campaign_handler_retried_and_skipped(stage: CampaignStage) -> WorkflowHandle:
+    stage.rounds, stage.handler_failures, stage.lasting = [1], 5, timedelta(milliseconds=10)
+    with stage.environment.auto_time_skipping_disabled():
+        handle = await stage.start()
+        for order in (RETRY_HANDLER, SKIP_HANDLER):
+            runs = stage.handler_runs()
+            while stage.handler_runs() <= runs:
+                await asyncio.sleep(0.01)
+            await handle.signal(order)
+    return handle
+
+
+async def campaign_handled_by_an_activity(stage: CampaignStage) -> WorkflowHandle:
+    queue = f"{stage.queue}-users"
+    stage.opened = {"handler": None, "handler_activity": "send_report", "handler_task_queue": queue}
+    stage.rounds = [1]
+    return await stage.start()
+
+
+CAMPAIGN_SCRIPTS: list[CampaignScript] = [
+    campaign_ended,
+    campaign_of_three_rounds,
+    campaign_without_room,
+    campaign_canceled_by_signal,
+    campaign_canceled_natively,
+    campaign_too_old,
+    campaign_with_a_lost_batch,
+    campaign_resumed,
+    campaign_handler_retried_and_skipped,
+    campaign_handled_by_an_activity,
+]
