@@ -61,18 +61,18 @@ async def _fill(url: str) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def database(browser: Browser, postgres: EmbeddedPostgres) -> Iterator[str]:
+def database(browser: Browser, postgres: EmbeddedPostgres, overnight_template: str) -> Iterator[str]:
     """One database for all that only look; none where there is no browser."""
     name = f"console_{os.getpid()}"
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-        connection.execute(f"create database {name} template overnight_template")
+        connection.execute(f"create database {name} template {overnight_template}")
         yield postgres.dsn.rpartition("/")[0] + f"/{name}"
         connection.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture(scope="module")
-def console(database: str, portal: BlockingPortal) -> Iterator[Console]:
-    stage = portal.call(_fill, database)
+def console(database: str, overnight_portal: BlockingPortal) -> Iterator[Console]:
+    stage = overnight_portal.call(_fill, database)
     environment = {**os.environ, "OVERNIGHT_DATABASE_URL": database, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "overnight.cli", "ui", "--port", "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
