@@ -1,5 +1,6 @@
 """How a campaign is cut into batches, and how many run at once: whatever the sizes, whatever the provider says."""
 
+from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 
 from hypothesis import given
@@ -17,56 +18,62 @@ SHARES = st.builds(
     frame_bytes=st.integers(0, 60),
     max_inputs=st.none() | st.integers(3, 30),
 )
-SIZES = st.lists(st.integers(1, 140), max_size=200)
+ENTRIES = st.lists(st.tuples(st.integers(1, 140), st.integers(1, 3)), max_size=200)
+"""Bytes and inputs of each."""
+
+Entry = tuple[int, int]
 
 
-def planned(share: Share, sizes: list[int]) -> list[tuple[int, int, int]]:
-    """(batch, position, size) of each entry, placed as the storage places them."""
-    planner, batch, rows = Planner(share), 0, []
-    for size in sizes:
-        if not planner.has_room(size):
+def fits(share: Share, held: Sequence[Entry]) -> bool:
+    return (
+        len(held) <= share.max_entries
+        and sum(size + share.frame_bytes for size, _ in held) <= share.max_bytes
+        and (share.max_inputs is None or sum(inputs for _, inputs in held) <= share.max_inputs)
+    )
+
+
+def planned(planner: Planner, entries: Iterable[Entry]) -> list[tuple[int, int, Entry]]:
+    """(batch, position, entry) of each, placed as the storage places them."""
+    batch, rows = 0, []
+    for entry in entries:
+        if not planner.has_room(*entry):
             batch += 1
             planner.open_next()
-        rows.append((batch, planner.take(size), size))
+        rows.append((batch, planner.take(*entry), entry))
     return rows
 
 
-@given(SHARES, SIZES)
-def test_no_entry_is_lost_or_doubled_and_every_batch_keeps_every_limit(share: Share, sizes: list[int]) -> None:
-    rows = planned(share, sizes)
+def in_batches(rows: Iterable[tuple[int, int, Entry]]) -> list[list[tuple[int, Entry]]]:
+    return [[(position, entry) for _, position, entry in group] for _, group in groupby(rows, key=lambda row: row[0])]
 
-    assert [size for _, _, size in rows] == sizes
-    for _, group in groupby(rows, key=lambda row: row[0]):
-        held = [(position, size) for _, position, size in group]
+
+@given(SHARES, ENTRIES)
+def test_no_entry_is_lost_or_doubled_and_every_batch_keeps_every_limit(share: Share, entries: list[Entry]) -> None:
+    rows = planned(Planner(share), entries)
+
+    assert [entry for _, _, entry in rows] == entries
+    for held in in_batches(rows):
         assert [position for position, _ in held] == list(range(1, len(held) + 1))
-        assert len(held) <= share.max_entries
-        assert sum(size + share.frame_bytes for _, size in held) <= share.max_bytes
+        assert fits(share, [entry for _, entry in held])
 
 
-@given(SHARES, SIZES)
-def test_a_batch_is_only_left_when_the_next_entry_would_not_fit(share: Share, sizes: list[int]) -> None:
-    batches = [[size for _, _, size in group] for _, group in groupby(planned(share, sizes), key=lambda row: row[0])]
-
-    for batch, following in pairwise(batches):
-        one_more = [*batch, following[0]]
-        framed = sum(size + share.frame_bytes for size in one_more)
-        assert len(one_more) > share.max_entries or framed > share.max_bytes
+@given(SHARES, ENTRIES)
+def test_a_batch_is_only_left_when_the_next_entry_would_not_fit(share: Share, entries: list[Entry]) -> None:
+    for held, following in pairwise(in_batches(planned(Planner(share), entries))):
+        assert not fits(share, [entry for _, entry in [*held, following[0]]])
 
 
-@given(SHARES, SIZES, st.integers(0, 200))
-def test_adding_in_two_calls_fills_the_same_batches_as_adding_in_one(share: Share, sizes: list[int], cut: int) -> None:
-    def filled(planner: Planner, some: list[int]) -> list[int]:
-        counts = []
-        for size in some:
-            if not planner.has_room(size):
-                planner.open_next()
-            counts.append(planner.take(size))
-        return counts
+@given(SHARES, ENTRIES, st.integers(0, 200))
+def test_adding_in_two_calls_fills_the_same_batches_as_adding_in_one(
+    share: Share, entries: list[Entry], cut: int
+) -> None:
+    def positions(planner: Planner, some: list[Entry]) -> list[int]:
+        return [position for _, position, _ in planned(planner, some)]
 
     first = Planner(share)
-    before = filled(first, sizes[:cut])
-    second = Planner(share, entry_count=first.entry_count, request_bytes=first.request_bytes)
-    assert before + filled(second, sizes[cut:]) == filled(Planner(share), sizes)
+    before = positions(first, entries[:cut])
+    held = {"entry_count": first.entry_count, "request_bytes": first.request_bytes, "input_count": first.input_count}
+    assert before + positions(Planner(share, **held), entries[cut:]) == positions(Planner(share), entries)
 
 
 def test_a_share_stays_a_twentieth_below_the_providers_limits() -> None:
