@@ -159,12 +159,25 @@ class Settings(BaseSettings):
         bool, Field(description="Log what handlers raise in full. It may quote prompts and answers: for development.")
     ] = False
 
-    openai_api_key: Annotated[SecretStr | None, Field(validation_alias="OPENAI_API_KEY")] = None
-    openai_base_url: Annotated[BaseUrl, Field(validation_alias="OPENAI_BASE_URL")] = "https://api.openai.com/v1"
-    openai_organization: Annotated[str | None, Field(validation_alias="OPENAI_ORG_ID")] = None
-    openai_project: Annotated[str | None, Field(validation_alias="OPENAI_PROJECT_ID")] = None
-    anthropic_api_key: Annotated[SecretStr | None, Field(validation_alias="ANTHROPIC_API_KEY")] = None
-    anthropic_base_url: Annotated[BaseUrl, Field(validation_alias="ANTHROPIC_BASE_URL")] = "https://api.anthropic.com"
+    openai_api_key: Annotated[
+        SecretStr | None, Field(validation_alias="OPENAI_API_KEY", description="OpenAI's key.")
+    ] = None
+    openai_base_url: Annotated[
+        BaseUrl, Field(validation_alias="OPENAI_BASE_URL", description="Where OpenAI, or what stands in for it, is.")
+    ] = "https://api.openai.com/v1"
+    openai_organization: Annotated[
+        str | None, Field(validation_alias="OPENAI_ORG_ID", description="Organization that is billed.")
+    ] = None
+    openai_project: Annotated[
+        str | None, Field(validation_alias="OPENAI_PROJECT_ID", description="Project that is billed.")
+    ] = None
+    anthropic_api_key: Annotated[
+        SecretStr | None, Field(validation_alias="ANTHROPIC_API_KEY", description="Anthropic's key.")
+    ] = None
+    anthropic_base_url: Annotated[
+        BaseUrl,
+        Field(validation_alias="ANTHROPIC_BASE_URL", description="Where Anthropic, or what stands in for it, is."),
+    ] = "https://api.anthropic.com"
 
     @classmethod
     def settings_customise_sources(
