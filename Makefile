@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 DEMO_DATA := .demo/data/.downloaded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-data test lint faults soak bench lock clean check-python
+.PHONY: help demo demo-data test lint faults soak bench docs lock clean check-python
 
 help:
 	@echo "make demo    run two real batches end to end on this machine (about a minute)"
@@ -19,6 +19,7 @@ help:
 	@echo "make faults  one row per fault of the wire: what came of it"
 	@echo "make soak    hundreds of lives with kills and faults at random (SOAK='--lives 300 --seed 7')"
 	@echo "make bench   how fast it is, against what the servers can do at most (benchmarks/README.md)"
+	@echo "make docs    write the generated pages anew, and serve the documentation on this machine"
 	@echo "make lock    write requirements/*.lock anew from pyproject.toml"
 	@echo "make clean   remove what make made"
 
@@ -62,6 +63,11 @@ soak: $(INSTALLED)
 	@$(BIN)/python benchmarks/soak.py $(SOAK)
 
 BENCHMARKS := submission ingestion hydration memory end_to_end
+docs: $(INSTALLED)
+	@$(BIN)/python docs/generate.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+BENCHMARKS := benchmarks/submission.py
 
 # All of them run, whichever misses its limit.
 bench: $(INSTALLED)

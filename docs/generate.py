@@ -46,11 +46,11 @@ def settings_page() -> str:
     ours = [name for name in fields if name not in of_vendors]
     return f"""# Settings
 
-Everything that a deployment sets is an environment variable. `Overnight.connect()`, `overnight worker` and the commands read the same
-ones. A variable that makes no sense is an error at the start, which names it.
+Everything that a deployment sets is an environment variable. `Overnight.connect()`, `overnight worker` and the commands
+read the same ones. A variable that makes no sense is an error at the start, which names it.
 
-Durations are seconds (`300`) or ISO 8601 (`PT5M`). A variable that is set to nothing counts as not set. What is marked as secret can
-also be a file: `OPENAI_API_KEY_FILE` names a file with the key in it.
+Durations are seconds (`300`) or ISO 8601 (`PT5M`). A variable that is set to nothing counts as not set. What is
+marked as secret can also be a file: `OPENAI_API_KEY_FILE` names a file with the key in it.
 
 {_FROM_CODE}
 
@@ -96,8 +96,8 @@ def cli_page() -> str:
     sections = [_section(words, command) for words, command in _commands(group, ["overnight"])]
     return f"""# Command line
 
-`overnight COMMAND --help` says the same in the terminal. A batch id can be abbreviated to its beginning. With `--json` a command prints
-what scripts can read; money and instants are text there.
+`overnight COMMAND --help` says the same in the terminal. A batch id can be abbreviated to its beginning. With
+`--json` a command prints what scripts can read; money and instants are text there.
 
 {_sentences(EXPLAINED)}
 

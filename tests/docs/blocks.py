@@ -6,7 +6,8 @@ of it, which readers do not see:
 
     <!-- not run: why not -->      it is only checked for its form
     <!-- exit code: 4 -->          a shell block ends like this
-    <!-- meanwhile: code -->       Python that runs here, and is not shown: what a provider does, what must hold
+    <!-- meanwhile: code -->       Python that runs here and is not shown, for as many lines as it needs: what the
+                                   provider does, what must hold
 
 A `title` with a file's name makes a block a file in the page's folder; one that says "It prints" holds what the block
 before it printed, where … stands for anything.
@@ -22,7 +23,7 @@ DOCS = ROOT / "docs"
 _FENCE = re.compile(
     r"(?:^<!-- (?P<word>not run|exit code): (?P<value>.+?) -->\n+)?"
     r'^(?P<indent> *)```(?P<language>[\w-]+)(?: title="(?P<title>.+?)")?[^\n]*\n(?P<code>.*?)^(?P=indent)```$'
-    r"|^<!-- meanwhile: (?P<hidden>.+?) -->$",
+    r"|^<!-- meanwhile: (?P<hidden>.+?)\s+-->$",
     re.MULTILINE | re.DOTALL,
 )
 _WHOLE_PAGE = re.compile(r"^<!-- this page is not run: (?P<reason>.+?) -->$", re.MULTILINE)
@@ -38,6 +39,7 @@ class Block:
         line: where its code begins.
         reason: why it is not run, where it is not.
         exit_code: how a shell block ends.
+        hidden: readers do not see it.
     """
 
     page: Path
@@ -47,6 +49,7 @@ class Block:
     title: str | None = None
     reason: str | None = None
     exit_code: int = 0
+    hidden: bool = False
 
     @property
     def where(self) -> str:
@@ -78,7 +81,8 @@ def blocks(page: Path) -> list[Block]:
 
 def _block(page: Path, text: str, found: re.Match[str]) -> Block:
     if found["hidden"] is not None:
-        return Block(page=page, line=_line(text, found.start("hidden")), language="python", code=found["hidden"] + "\n")
+        line, code = _line(text, found.start("hidden")), found["hidden"].strip() + "\n"
+        return Block(page=page, line=line, language="python", code=code, hidden=True)
     code = re.sub(rf"^{found['indent']}", "", found["code"], flags=re.MULTILINE)
     return Block(
         page=page,

@@ -90,7 +90,11 @@ def _known_to_typer(words: list[str], where: str) -> None:
     while words and hasattr(command, "commands"):
         assert words[0] in command.commands, f"{where}: overnight has no command {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
-    command.make_context("overnight", [word.replace("BATCH_ID", str(UUID(int=0))) for word in words if word not in (">", "<")], parent=group)
+    command.make_context(
+        "overnight",
+        [word.replace("BATCH_ID", str(UUID(int=0))) for word in words if word not in (">", "<")],
+        parent=group,
+    )
 
 
 def extras(text: str) -> set[str]:

@@ -62,34 +62,36 @@ class Page:
         tree = ast.increment_lineno(ast.parse(block.code), block.line - 1)
         code = compile(tree, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         with redirect_stdout(StringIO()) as out:
-            running = eval(code, self._module.__dict__)  # noqa: PGH001 - that is what this is for
+            running = eval(code, self._module.__dict__)
             if inspect.isawaitable(running):
                 await running
-        self.printed = out.getvalue()
+        if not block.hidden:
+            self.printed = out.getvalue()
 
     async def _shell(self, block: Block) -> None:
-        code = await self._with_ids(block.code)
-        if ours := own_commands(code):
+        if ours := own_commands(block.code):
             await self._commands(block, ours)
         else:
-            await self._bash(block, code)
+            await self._bash(block)
 
     async def _commands(self, block: Block, ours: Sequence[Sequence[str]]) -> None:
         """Commands of our own need no process of their own, which would take a second each."""
-        out = TextIOWrapper(BytesIO(), write_through=True)
-        with redirect_stdout(out):
-            ended = [await asyncio.to_thread(main, words) for words in ours]
+        out, ended = TextIOWrapper(BytesIO(), write_through=True), []
+        for words in ours:
+            meant = [await self._with_ids(word) for word in words]
+            with redirect_stdout(out):
+                ended.append(await asyncio.to_thread(main, meant))
         self.printed = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
         expected = [0] * (len(ours) - 1) + [block.exit_code]
         assert ended == expected, f"{block.where} ended with {ended}:\n{self.printed}"
 
-    async def _bash(self, block: Block, code: str) -> None:
+    async def _bash(self, block: Block) -> None:
         process = await asyncio.create_subprocess_exec(
             "bash",
             "-euo",
             "pipefail",
             "-c",
-            code,
+            await self._with_ids(block.code),
             cwd=self._folder,
             env=self._environment(),
             stdout=asyncio.subprocess.PIPE,
