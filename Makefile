@@ -62,12 +62,11 @@ faults: $(INSTALLED)
 soak: $(INSTALLED)
 	@$(BIN)/python benchmarks/soak.py $(SOAK)
 
-BENCHMARKS := submission ingestion hydration memory end_to_end
 docs: $(INSTALLED)
 	@$(BIN)/python docs/generate.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-BENCHMARKS := benchmarks/submission.py
+BENCHMARKS := submission ingestion hydration memory end_to_end
 
 # All of them run, whichever misses its limit.
 bench: $(INSTALLED)

@@ -4,10 +4,11 @@ A page reads from top to bottom, and so it is run: its blocks share one folder, 
 namespace, in which `overnight` is a client. What a block cannot say in its own language is said in a comment in front
 of it, which readers do not see:
 
-    <!-- not run: why not -->      it is only checked for its form
-    <!-- exit code: 4 -->          a shell block ends like this
-    <!-- meanwhile: code -->       Python that runs here and is not shown, for as many lines as it needs: what the
-                                   provider does, what must hold
+    <!-- not run: why not -->        it is only checked for its form
+    <!-- exit code: 4 -->            a shell block ends like this
+    <!-- stays, once it says: x -->  a shell block that runs until the page's end, awaited until it says x
+    <!-- meanwhile: code -->         Python that runs here and is not shown, for as many lines as it needs: what the
+                                     provider does, what must hold
 
 A `title` with a file's name makes a block a file in the page's folder; one that says "It prints" holds what the block
 before it printed, where … stands for anything.
@@ -21,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 _FENCE = re.compile(
-    r"(?:^<!-- (?P<word>not run|exit code): (?P<value>.+?) -->\n+)?"
+    r"(?:^<!-- (?P<word>not run|exit code|stays, once it says): (?P<value>.+?) -->\n+)?"
     r'^(?P<indent> *)```(?P<language>[\w-]+)(?: title="(?P<title>.+?)")?[^\n]*\n(?P<code>.*?)^(?P=indent)```$'
-    r"|^<!-- meanwhile: (?P<hidden>.+?)\s+-->$",
+    r"|^<!-- meanwhile:\s+(?P<hidden>.+?)\s+-->$",
     re.MULTILINE | re.DOTALL,
 )
 _WHOLE_PAGE = re.compile(r"^<!-- this page is not run: (?P<reason>.+?) -->$", re.MULTILINE)
@@ -39,6 +40,7 @@ class Block:
         line: where its code begins.
         reason: why it is not run, where it is not.
         exit_code: how a shell block ends.
+        ready: what it says when it is ready, where it stays.
         hidden: readers do not see it.
     """
 
@@ -49,6 +51,7 @@ class Block:
     title: str | None = None
     reason: str | None = None
     exit_code: int = 0
+    ready: str | None = None
     hidden: bool = False
 
     @property
@@ -92,6 +95,7 @@ def _block(page: Path, text: str, found: re.Match[str]) -> Block:
         title=found["title"],
         reason=found["value"] if found["word"] == "not run" else None,
         exit_code=int(found["value"]) if found["word"] == "exit code" else 0,
+        ready=found["value"] if found["word"] == "stays, once it says" else None,
     )
 
 

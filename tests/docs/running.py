@@ -6,13 +6,14 @@ import importlib
 import inspect
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 
@@ -34,6 +35,7 @@ class Page:
         self._folder, self._overnight = folder, overnight
         self._module = ModuleType(f"page_{folder.name}")
         self._module.__dict__.update(given, overnight=overnight)
+        self._staying: list[asyncio.subprocess.Process] = []
         self.printed = ""
 
     async def run(self, block: Block) -> None:
@@ -69,7 +71,9 @@ class Page:
             self.printed = out.getvalue()
 
     async def _shell(self, block: Block) -> None:
-        if ours := own_commands(block.code):
+        if block.ready:
+            await self._stay(block, block.ready)
+        elif ours := own_commands(block.code):
             await self._commands(block, ours)
         else:
             await self._bash(block)
@@ -86,21 +90,35 @@ class Page:
         assert ended == expected, f"{block.where} ended with {ended}:\n{self.printed}"
 
     async def _bash(self, block: Block) -> None:
-        process = await asyncio.create_subprocess_exec(
-            "bash",
-            "-euo",
-            "pipefail",
-            "-c",
-            await self._with_ids(block.code),
-            cwd=self._folder,
-            env=self._environment(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        process = await self._start(block, asyncio.subprocess.PIPE)
         out, err = await process.communicate()
         self.printed = out.decode()
         said = f"{block.where} ended with {process.returncode}:\n{out.decode()}\n{err.decode()}"
         assert process.returncode == block.exit_code, said
+
+    async def _stay(self, block: Block, ready: str) -> None:
+        log = self._folder / f"{block.line}.log"
+        with log.open("wb") as file:
+            process = await self._start(block, file, subprocess.STDOUT)
+        self._staying.append(process)
+        while ready not in log.read_text():
+            assert process.returncode is None, f"{block.where} ended:\n{log.read_text()}"
+            await asyncio.sleep(0.05)
+
+    async def _start(
+        self, block: Block, out: int | IO[bytes], err: int = asyncio.subprocess.PIPE
+    ) -> asyncio.subprocess.Process:
+        # Of `exec` and one command nothing is left behind when it is told to end.
+        code = ("exec " if block.ready else "") + await self._with_ids(block.code)
+        return await asyncio.create_subprocess_exec(
+            "bash", "-euo", "pipefail", "-c", code, cwd=self._folder, env=self._environment(), stdout=out, stderr=err
+        )
+
+    async def close(self) -> None:
+        """End what stays."""
+        for process in self._staying:
+            process.terminate()
+            await process.wait()
 
     async def _with_ids(self, code: str) -> str:
         """BATCH_ID in a page is the newest batch."""

@@ -1,6 +1,7 @@
 """Every code block of the documentation is run, as its reader would; what cannot be run says why, and is parsed."""
 
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -32,9 +33,12 @@ async def test_every_block_of_the_page_works(page: Path, tmp_path: Path, request
     given = {"simulator": simulator, "json": json, "Decimal": Decimal, "timedelta": timedelta}
     reader = Page(tmp_path, request.getfixturevalue("overnight"), given)
     with reader.open():
-        for block in blocks(page):
-            if block.reason is None:
-                await reader.run(block)
+        try:
+            for block in blocks(page):
+                if block.reason is None:
+                    await reader.run(block)
+        finally:
+            await reader.close()
 
 
 @pytest.mark.parametrize("page", pages(), ids=name)
@@ -51,6 +55,14 @@ def test_a_block_that_is_not_run_says_why() -> None:
         if reason := block.reason or reason_for_page(block.page):
             print(f"{block.where}: not run: {reason}")  # noqa: T201 - this is where it is read
     assert silent == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=name)
+def test_no_comment_about_a_block_is_passed_over(page: Path) -> None:
+    written = len(re.findall(r"^<!-- (?:not run|exit code|stays|meanwhile)", page.read_text(), re.MULTILINE))
+    found = blocks(page)
+
+    assert written == sum(bool(block.reason or block.exit_code or block.ready or block.hidden) for block in found)
 
 
 def test_most_blocks_are_run() -> None:
