@@ -96,13 +96,14 @@ class LineSplitter:
         return ResultPosition(source=self._source, offset=self._offset)
 
 
-async def gathered(blocks: AsyncIterator[LineBlock], *, size: int = BLOCK_BYTES) -> AsyncGenerator[LineBlock, None]:
+async def gathered(blocks: AsyncIterator[LineBlock], *, size: int | None = None) -> AsyncGenerator[LineBlock, None]:
     """The same lines of one file in larger blocks. What came before an error comes before the error."""
+    enough = BLOCK_BYTES if size is None else size
     held: list[LineBlock] = []
     try:
         async for block in blocks:
             held.append(block)
-            if block.position.offset - held[0].position.offset >= size:
+            if block.position.offset - held[0].position.offset >= enough:
                 yield _joined(held)
                 held = []
     except ProviderError:

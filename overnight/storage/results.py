@@ -111,9 +111,7 @@ class ResultStore:
         """
         async with self._engine.begin() as connection:
             await self._advance(connection, batch_id, block)
-            async with copying(connection, COPY_RESULTS) as copy:
-                await copy.write(memoryview(block.plain))  # the driver cuts it up, a view without copying
-                await copy.write(rows_of(batch_id, block.results))
+            await self._copy_results(connection, batch_id, block)
             if block.strays:
                 await self._copy_strays(connection, batch_id, block)
 
@@ -130,6 +128,11 @@ class ResultStore:
         )
         if moved.rowcount != 1:
             raise IngestConflictError(f"Batch {batch_id} is being ingested by another process as well.")
+
+    async def _copy_results(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
+        async with copying(connection, COPY_RESULTS) as copy:
+            await copy.write(memoryview(block.plain))  # the driver cuts it up, a view without copying
+            await copy.write(rows_of(batch_id, block.results))
 
     async def _copy_strays(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
         source, ends_at = block.after.source, block.after.offset

@@ -17,12 +17,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn, cast
 
+import httpx
 from temporalio.common import RetryPolicy
 from temporalio.worker import Worker
 
 import worker
 from overnight.handling import heartbeats, process
-from overnight.providers import _http
+from overnight.providers import _jsonl
 from overnight.storage import entries, outputs
 from tests.chaos import harness_points, harness_tasks  # noqa: F401 - imported once, for all children
 from workflows import options
@@ -69,7 +70,10 @@ def _sooner(step: Mapping[str, Any]) -> RetryPolicy:
 def shrink_portions() -> None:
     entries._PAGE_ENTRIES = 10
     outputs._PAGE_ENTRIES = 10
-    _http.DOWNLOAD_CHUNK = 4 * 1024
+    _jsonl.BLOCK_BYTES = 1  # each piece that comes over the wire is a block of its own
+    httpx.Response.aiter_bytes = functools.partialmethod(  # type: ignore[assignment]
+        httpx.Response.aiter_bytes, chunk_size=4 * 1024
+    )
 
 
 def prepare() -> None:

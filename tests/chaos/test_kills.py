@@ -90,7 +90,7 @@ async def test_a_worker_may_die_at_any_step_of_ingest_and_hydrate(surviving: Sta
             "begin",
             "write.before",
             "_advance.after",
-            "_copy.after",
+            "_copy_results.after",
             "write.after",
             "finish.before",
             "finish.after",
@@ -126,7 +126,7 @@ async def dying(
 ) -> None:
     """A batch for each place, the providers taking turns. The second time of getting there is in the middle."""
     for place, provider in zip(places, itertools.cycle(providers), strict=False):
-        middle = place in {"page.after", "write.before", "write.after", "_copy.after", "handler.inside"}
+        middle = place in {"page.after", "write.before", "write.after", "_copy_results.after", "handler.inside"}
         await system.submit(provider, die={f"{step}/{place}": 1 + middle}, max_age=max_age)
 
 
