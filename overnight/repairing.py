@@ -7,6 +7,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from overnight.batches import Outcome
+from overnight.content import conversation
 from overnight.errors import UnknownTaskError
 from overnight.intake import Intake, request_json
 from overnight.providers.base import ProviderFacts
@@ -53,7 +54,7 @@ class Repairer:
         repaired = task.repair(candidate.reason, answer)
         if isinstance(repaired, Task):
             return self._intake.entry(repaired, candidate.custom_id)
-        prompt = replace(task.render(), messages=list(repaired))
+        prompt = replace(task.render(), messages=conversation(repaired))
         body = self._facts.render(prompt, model=self._model, endpoint=self._endpoint)
         return replace(self._as_it_was(candidate), request=request_json(body))
 
