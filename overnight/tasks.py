@@ -138,7 +138,7 @@ class Task(BaseModel, Generic[OutputT]):
             **self._all_settings(),
         )
 
-    def repair(self, error: str, answer: str) -> "Task[Any] | Sequence[Message]":
+    def repair(self, error: str, answer: str) -> "Task[Any] | str | Sequence[Message | Part]":
         """What to ask in a further round of a campaign, after an answer that was `invalid`.
 
         By default the conversation goes on: with the answer, and with what is wrong about it. Where there was no
@@ -149,7 +149,7 @@ class Task(BaseModel, Generic[OutputT]):
             answer: the answer's text; empty when it had none.
 
         Returns:
-            A conversation, whose answer this same Task reads; or a Task, which is then the entry's.
+            What `prompt` may return, whose answer this same Task reads; or a Task, which is then the entry's.
         """
         messages = conversation(self.prompt())
         if not answer.strip():
