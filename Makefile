@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 DEMO_DATA := .demo/data/.downloaded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-data test lint faults soak bench docs lock clean check-python
+.PHONY: help demo demo-data test lint faults soak bench docs lock audit clean check-python
 
 help:
 	@echo "make demo    run two real batches end to end on this machine (about a minute)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench   how fast it is, against what the servers can do at most (benchmarks/README.md)"
 	@echo "make docs    write the generated pages anew, and serve the documentation on this machine"
 	@echo "make lock    write requirements/*.lock anew from pyproject.toml"
+	@echo "make audit   look the locked packages up among known vulnerabilities (needs the network)"
 	@echo "make clean   remove what make made"
 
 check-python:
@@ -82,6 +83,11 @@ lock:
 	echo hatchling | $(COMPILE) --python-version 3.12 -c requirements/dev.lock - -o deploy/build.lock
 	$(COMPILE) --python-version 3.11 -c requirements/runtime.lock \
 		tests/architecture/requirements/llama-index-workflows.in -o tests/architecture/requirements/llama-index-workflows.lock
+
+# Asks a service on the network what is known of each locked package, so it is no part of `make test`.
+audit: $(INSTALLED)
+	@$(BIN)/uv tool run pip-audit --strict --require-hashes --disable-pip --requirement requirements/runtime.lock
+	@$(BIN)/uv tool run pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.lock
 
 clean:
 	rm -rf $(VENV) .demo .overnight dist build

@@ -60,8 +60,12 @@ class SubmitActivities:
     async def upload_entries(self, request: BatchRef) -> None:
         batch = await self._store.batches.get(request.batch_id)
         async with heartbeating(), self._store.submissions.alone(batch.id):
-            if not await self._is_handed_over(batch.id):
+            if not await self._is_handed_over(batch.id) and not await self._may_be_created(batch):
                 await self._upload(batch)
+
+    async def _may_be_created(self, batch: Batch) -> bool:
+        """What is found will have an input of its own; what is not is uploaded when that is certain."""
+        return (await self._store.submissions.current(batch.id)).started_at is not None
 
     async def _upload(self, batch: Batch) -> Submission:
         """Upload the entries, unless they are there, and return the submission as it stands then."""
@@ -95,7 +99,7 @@ class SubmitActivities:
             adopted = await self._resolve(batch, submission)
             if adopted is not None:
                 logger.warning("batch %s: adopted %s", batch.id, adopted.provider_batch_id)
-                await self._store.submissions.accept(batch.id, adopted)
+                await self._accepted(provider, batch, adopted)
             if adopted is not None or await self._is_handed_over(batch.id):
                 return
         await self._create(provider, batch, await self._upload(batch))

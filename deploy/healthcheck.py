@@ -5,6 +5,7 @@ A process that runs proves little: a worker can be up and polling the wrong name
 Temporal that is asked, and it names its pollers as "<process id>@<host name>". Ends with 0 or 1, and says why.
 """
 
+import argparse
 import asyncio
 import socket
 import sys
@@ -23,6 +24,11 @@ from overnight.temporal import connect_temporal
 # A poll that finds no work is answered after a minute, and the next one follows at once.
 _LATELY = timedelta(minutes=3)
 
+_KINDS = (
+    ("workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
+    ("activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+)
+
 
 def _is_ours(poller: PollerInfo) -> bool:
     asked_at = poller.last_access_time.ToDatetime(tzinfo=UTC)
@@ -39,22 +45,21 @@ async def _polls(client: Client, task_queue: str, kind: "TaskQueueType.ValueType
     return any(_is_ours(poller) for poller in answer.pollers)
 
 
-async def missing() -> str | None:
+async def missing(handlers: str | None) -> str | None:
     """What this container's worker does not ask for, or None when all is well."""
     settings = Settings.from_environment()
-    task_queue, client = settings.task_queue, await connect_temporal(settings)
-    for word, kind in (
-        ("workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
-        ("activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
-    ):
+    task_queue, client = handlers or settings.task_queue, await connect_temporal(settings)
+    for word, kind in _KINDS if handlers is None else _KINDS[1:]:
         if not await _polls(client, task_queue, kind):
             return f"nobody on {socket.gethostname()} asks for {word} of task queue {task_queue!r}"
     return None
 
 
 async def main() -> int:
+    parser = argparse.ArgumentParser(description="Is this container's worker at work?")
+    parser.add_argument("--handlers", metavar="NAME", help="It is `overnight handlers`, on this task queue.")
     try:
-        fault = await missing()
+        fault = await missing(parser.parse_args().handlers)
     except (OvernightError, RPCError) as error:
         fault = str(error)
     await asyncio.sleep(0.05)  # a process must not end right after temporalio's last call (sdk-python issue 300)

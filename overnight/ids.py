@@ -1,11 +1,17 @@
 """Batch ids: UUIDs of version 7 (RFC 9562), which sort by time and so keep the primary key's index compact.
 
-Where the same batch must be found again by whoever asks for it again, the id follows from a key (version 5).
+Where the same batch must be found again by whoever asks for it again, the id follows from a key (version 5). What marks
+a submission at the provider follows from its batch.
 """
 
+import hashlib
 import secrets
+import string
 import time
+from datetime import UTC, datetime
 from uuid import UUID, uuid5
+
+_TOKEN_ALPHABET = string.ascii_lowercase + string.digits
 
 
 def new_batch_id() -> UUID:
@@ -27,3 +33,15 @@ def keyed_batch_id(key: str, *, parent: UUID | None = None) -> UUID:
 def numbered_batch_id(number: int, *, parent: UUID) -> UUID:
     """The id of a parent's first, second, ... batch that was given no key."""
     return uuid5(parent, f"number:{number}")
+
+
+def submission_token(batch_id: UUID, created_at: datetime, number: int) -> str:
+    """Eight characters that mark what a submission makes at the provider.
+
+    They follow from the batch, and so are the same when a database that was restored to an earlier moment has forgotten
+    the submission: what was made, and paid, is found again (docs/decisions/0028). The moment of its creation tells
+    batches apart that have the same key in two databases.
+    """
+    names = f"{batch_id} of {created_at.astimezone(UTC).isoformat()}, submission {number}"
+    digest = hashlib.sha256(names.encode()).digest()
+    return "".join(_TOKEN_ALPHABET[byte % len(_TOKEN_ALPHABET)] for byte in digest[:8])

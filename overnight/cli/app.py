@@ -48,6 +48,24 @@ def db_upgrade() -> None:
     typer.echo(f"The schema is at version {finish(upgrade())}.")
 
 
+@db.command("roles")
+def db_roles(
+    prefix: Annotated[str, typer.Option(help="What the names of the roles begin with.")] = "overnight",
+    apply: Annotated[bool, typer.Option("--apply", help="Run it on OVERNIGHT_DATABASE_URL instead.")] = False,
+) -> None:
+    """Print the SQL that makes the Postgres roles for migrations, workers, clients and readers. Running it again, after
+    an upgrade or a restore, puts every grant right.
+    """
+    from overnight.cli.database import apply_roles  # noqa: PLC0415 - imported when it runs
+    from overnight.storage.roles import roles_sql  # noqa: PLC0415 - "
+
+    if not apply:
+        typer.echo(roles_sql(prefix))
+        return
+    finish(apply_roles(prefix))
+    typer.echo(f"The roles {prefix}_migrations, _worker, _client and _reader have what they need.")
+
+
 @app.command()
 def worker(
     modules: Modules = None,
@@ -188,9 +206,23 @@ def demo(
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Give each batch found a workflow again.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give each a workflow again, and cancel it.")] = False,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored",
+            help="Postgres was restored to an earlier moment: bring everything in flight together with it. "
+            "With all workers stopped, before the first one starts.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find batches that lost their workflow, or whose submission is in doubt. Exit code 3 if there are any."""
-    from overnight.cli.doctor import examining  # noqa: PLC0415 - imported when it runs
+    """Say how every part of the deployment is, and which batches lost their workflow or are in doubt. Exit code 3 when
+    something is wrong. Nothing is paid.
+    """
+    from overnight.cli.doctor import diagnosing, helping, recovering  # noqa: PLC0415 - imported when it runs
 
-    raise typer.Exit(finish(examining(fix=fix, cancel=cancel, as_json=as_json)))
+    if restored:
+        work = recovering(as_json=as_json)
+    else:
+        work = helping(cancel=cancel, as_json=as_json) if fix or cancel else diagnosing(as_json=as_json)
+    raise typer.Exit(finish(work))

@@ -21,6 +21,21 @@ async def upgrade(settings: Settings | None = None) -> str:
         await store.aclose()
 
 
+async def apply_roles(prefix: str) -> None:
+    """Make the Postgres roles.
+
+    Raises:
+        ConfigurationError: no database is set.
+        DatabaseError: it does not answer, or the login may not do this.
+        UsageError: the prefix makes no role names.
+    """
+    store = Store.from_settings(Settings.from_environment())
+    try:
+        await store.apply_roles(prefix)
+    finally:
+        await store.aclose()
+
+
 @asynccontextmanager
 async def open_store() -> AsyncIterator[Store]:
     """The store that the environment names, with a schema that fits; Temporal is not asked.

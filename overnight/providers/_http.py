@@ -245,6 +245,13 @@ class Api:
         """A call that may be repeated. `needs` are the keys without which the answer is none, with their types."""
         return await self._answer(_Call(operation=operation, method=method, path=path, params=params), needs)
 
+    async def clock(self, operation: str, path: str, *, params: Mapping[str, Any]) -> datetime | None:
+        """A read for the sake of its being answered: what time it is at the provider, where the answer says so."""
+        call = _Call(operation=operation, method="GET", path=path, params=params)
+        response = await self._response(call)
+        self._understood(call, response, {"data": list})
+        return _instant(response.headers.get("date", ""))
+
     async def delete(self, operation: str, path: str) -> None:
         """Delete something; what is gone already is no error."""
         try:
@@ -357,13 +364,16 @@ class Api:
             raise self._error(TransientProviderError, operation, text, response=response)
 
     async def _answer(self, call: _Call, needs: Mapping[str, type]) -> dict[str, Any]:
+        return self._understood(call, await self._response(call), needs)
+
+    async def _response(self, call: _Call) -> httpx.Response:
         try:
             response = await self._client.send(self._request(call))
         except WIRE_ERRORS as error:
             raise self._no_answer(call.operation, error, call.repeat) from None
         if not response.is_success:
             raise self._refusal(call.operation, response, call.repeat)
-        return self._understood(call, response, needs)
+        return response
 
     def _request(self, call: _Call) -> httpx.Request:
         url, body = self._base_url + call.path, call.body
@@ -461,6 +471,13 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
         if not (value.isascii() and value.isprintable()):
             raise ConfigurationError(f"The value for the header {name!r} has characters that no header can hold.")
     return dict(headers)
+
+
+def _instant(header: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(header).astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def _json(response: httpx.Response) -> Any:

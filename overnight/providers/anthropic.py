@@ -99,6 +99,9 @@ class Anthropic(AnthropicFacts):
     async def forget(self, provider_batch_id: str, uploads: Collection[str]) -> None:  # noqa: ARG002 - there are none
         await self._api.delete("delete batch", _path(provider_batch_id))
 
+    async def probe(self) -> datetime | None:
+        return await self._api.clock("list batches", BATCHES, params={"limit": 1})
+
     async def newest(self) -> str | None:
         page = await self._list({"limit": 1})
         return str(page["data"][0]["id"]) if page["data"] else None

@@ -74,8 +74,8 @@ class Submission:
 
     Attributes:
         number: 1, 2, ... within the batch.
-        token: 8 characters of [a-z0-9], unguessable. It marks what is ours at the provider: in metadata where there
-            is such a thing, else as a suffix of every custom id on the wire.
+        token: 8 characters of [a-z0-9] that follow from batch and number. It marks what is ours at the provider: in
+            metadata where there is such a thing, else as a suffix of every custom id on the wire.
         request_bytes: bytes of all custom ids and requests together, without framing.
         file_id: the provider's id of the uploaded input, where uploading is a step of its own.
         marker: the newest batch at the provider before the first create was sent, for providers without tags.
@@ -338,6 +338,12 @@ class Provider(ProviderFacts, Protocol):
     async def forget(self, provider_batch_id: str, uploads: Collection[str]) -> None:
         """Delete what the provider keeps of a batch that is over and read: its input, its results, and the batch where
         batches can be deleted. What is gone already is no error.
+        """
+        ...
+
+    async def probe(self) -> datetime | None:
+        """Make sure, with a call that costs nothing, that the provider is there and takes the key; what time it is
+        there, where it says so.
         """
         ...
 

@@ -109,6 +109,9 @@ class OpenAI(OpenAIFacts):
         for file_id in (*uploads, *results):
             await self.delete_upload(file_id)
 
+    async def probe(self) -> datetime | None:
+        return await self._api.clock("list batches", "/batches", params={"limit": 1})
+
     async def newest(self) -> str | None:
         return None
 

@@ -4,7 +4,7 @@ Each method is one transaction. Changes of state are compare-and-set in SQL, so 
 workers, retries or zombies try: the first one wins and the others learn what it decided.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -324,6 +324,18 @@ class BatchStore(Troubled):
         )
         async with self._engine.connect() as connection:
             return [batch_of(row) for row in await connection.execute(query)]
+
+    async def unsealed(self) -> list[Batch]:
+        """Batches that nobody has submitted, as far as this database knows."""
+        query = select(batches).where(batches.c.sealed_at.is_(None), batches.c.status == BatchStatus.PENDING.value)
+        async with self._engine.connect() as connection:
+            return [batch_of(row) for row in await connection.execute(query.order_by(batches.c.created_at))]
+
+    async def known(self, batch_ids: Collection[UUID]) -> set[UUID]:
+        """Those of them that there are."""
+        query = select(batches.c.id).where(batches.c.id.in_(batch_ids))
+        async with self._engine.connect() as connection:
+            return set((await connection.execute(query)).scalars())
 
     async def request_cancel(self, batch_id: UUID) -> Batch:
         """Note that somebody wants the batch canceled. Carrying it out is the workflow's.

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import AsyncConnection as PsycopgConnection
 from psycopg import AsyncCopy
+from psycopg.errors import InsufficientPrivilege
 from psycopg.sql import Composed
 from sqlalchemy import Connection, make_url, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -29,6 +33,19 @@ VERSION_TABLE = "schema_version"
 
 # Any 64-bit number will do, as long as every migrating process takes the same one.
 _MIGRATION_LOCK = 0x6F7665726E696774
+
+# A script that takes something out raises it, with `comment on schema`.
+_OLDEST_SERVED = text(
+    "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = :schema"
+).bindparams(schema=SCHEMA)
+_FACTS = text("select current_setting('server_version'), clock_timestamp()")
+
+# Quoted, and empty where the login is the owner, or is not allowed to become it.
+_OWNER = text("""
+    select case when nspowner <> current_user::regrole and pg_has_role(current_user, nspowner, 'member')
+    then nspowner::regrole::text else '' end
+    from pg_namespace where nspname = :schema
+""").bindparams(schema=SCHEMA)
 
 
 def create_engine(url: str, *, pool_size: int = 35) -> AsyncEngine:
@@ -82,7 +99,12 @@ def _scripts() -> ScriptDirectory:
 
 
 @asynccontextmanager
-async def _reachable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def reachable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection; a server that is not there is an error that names it.
+
+    Raises:
+        DatabaseError: Postgres does not answer.
+    """
     where = engine.url.render_as_string(hide_password=True)
     try:
         async with engine.connect() as connection:
@@ -92,6 +114,13 @@ async def _reachable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise DatabaseError(
             f"Postgres does not answer at {where}: {str(cause).strip()}. "
             f"Check OVERNIGHT_DATABASE_URL and that the server runs; `overnight dev` starts one for development."
+        ) from None
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        raise DatabaseError(
+            f"Postgres at {where} does not let this login do that: {str(error.orig).strip()}. Take one that is a "
+            f"member of the role for it; `overnight db roles` has them all."
         ) from None
 
 
@@ -106,27 +135,67 @@ async def schema_version(engine: AsyncEngine) -> str | None:
     Raises:
         DatabaseError: Postgres does not answer.
     """
-    async with _reachable(engine) as connection:
+    async with reachable(engine) as connection:
         return await connection.run_sync(_version)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServerFacts:
+    """What a server says of itself."""
+
+    version: str
+    now: datetime
+
+
+async def server_facts(engine: AsyncEngine) -> ServerFacts:
+    """Which Postgres this is, and what time it is there.
+
+    Raises:
+        DatabaseError: it does not answer.
+    """
+    async with reachable(engine) as connection:
+        version, now = (await connection.execute(_FACTS)).one()
+    return ServerFacts(version=version, now=now)
+
+
+async def _serves(engine: AsyncEngine, version: str) -> bool:
+    async with reachable(engine) as connection:
+        said = (await connection.execute(_OLDEST_SERVED)).scalar_one_or_none()
+    found = re.fullmatch(r"serves code from (\d{4})", said or "")
+    return found is not None and found[1] <= version
+
+
 async def check_schema(engine: AsyncEngine) -> None:
-    """Make sure that the database fits this code.
+    """Make sure that the database fits this code. A newer schema does, as long as nothing was taken out of it that this
+    code needs: the old version's processes live beside the new one's, and a release can be rolled back.
 
     Raises:
         DatabaseError: Postgres does not answer.
-        SchemaVersionError: the schema is absent, older or newer.
+        SchemaVersionError: the schema is absent, older, or newer and says that it does not serve this code.
     """
     found, wanted = await schema_version(engine), head_version()
-    if found != wanted:
+    if found == wanted:
+        return
+    if found is None or found in _known_versions() or not await _serves(engine, wanted):
         raise SchemaVersionError(
             f"The database has schema version {found or 'none'}, this code needs {wanted}. "
             f"Run `overnight db upgrade`; if the database is ahead of the code, deploy the newer code instead."
         )
 
 
+def _become_owner(connection: Connection) -> None:
+    """Whichever login migrates: what it makes belongs to the schema's owner, as all the rest does. A login that may not
+    create schemas is fine with one that exists.
+    """
+    owner = connection.execute(_OWNER).scalar_one_or_none()
+    if owner is None:
+        connection.execute(text(f"create schema {SCHEMA}"))
+    elif owner:
+        connection.execute(text(f"set local role {owner}"))
+
+
 def _upgrade(connection: Connection) -> None:
-    connection.execute(text(f"create schema if not exists {SCHEMA}"))
+    _become_owner(connection)
     config = alembic_config()
     found = _version(connection)
     if found is not None and found not in _known_versions():
@@ -146,7 +215,7 @@ async def upgrade(engine: AsyncEngine) -> str:
         DatabaseError: Postgres does not answer.
         SchemaVersionError: the schema is newer than this code.
     """
-    async with _reachable(engine) as connection:
+    async with reachable(engine) as connection:
         await connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         # Alembic imports its scripts; that must not stop other work on the loop for good, and it does not take long.
         await connection.run_sync(_upgrade)

@@ -8,7 +8,7 @@ from overnight.settings import Settings
 from overnight.storage.batches import BatchStore
 from overnight.storage.campaigns import CampaignStore
 from overnight.storage.console import ConsoleStore
-from overnight.storage.database import check_schema, create_engine, upgrade
+from overnight.storage.database import ServerFacts, check_schema, create_engine, server_facts, upgrade
 from overnight.storage.dispatches import DispatchStore
 from overnight.storage.entries import EntryStore
 from overnight.storage.filling import FillingStore
@@ -18,6 +18,7 @@ from overnight.storage.past import PastStore
 from overnight.storage.results import ResultStore
 from overnight.storage.retention import RetentionStore
 from overnight.storage.retries import RetryStore
+from overnight.storage.roles import apply_roles
 from overnight.storage.rounds import RoundStore
 from overnight.storage.strays import StrayStore
 from overnight.storage.submissions import SubmissionStore
@@ -67,6 +68,14 @@ class Store:
         """
         await check_schema(self._engine)
 
+    async def facts(self) -> ServerFacts:
+        """Which Postgres this is, and what time it is there.
+
+        Raises:
+            DatabaseError: it does not answer.
+        """
+        return await server_facts(self._engine)
+
     async def upgrade(self) -> str:
         """Bring the schema to this code's version and return it.
 
@@ -74,6 +83,15 @@ class Store:
             DatabaseError: the database does not answer.
         """
         return await upgrade(self._engine)
+
+    async def apply_roles(self, prefix: str) -> None:
+        """Make the Postgres roles of this deployment, and grant each what it needs.
+
+        Raises:
+            DatabaseError: the database does not answer.
+            UsageError: the prefix makes no role names.
+        """
+        await apply_roles(self._engine, prefix)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import secrets
-import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, BatchStatus
 from overnight.errors import OvernightError
+from overnight.ids import submission_token
 from overnight.providers.base import ProviderReport, Submission
 from overnight.storage.batches import lock_batch, write_report
 from overnight.storage.tables import batches, submissions
@@ -23,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 # Each holds a connection for as long as it sends, and needs another one now and then: fewer than the pool has.
 _AT_ONCE = 6
-
-_TOKEN_ALPHABET = string.ascii_lowercase + string.digits
 
 
 class SubmissionBusyError(OvernightError):
@@ -74,7 +71,7 @@ class SubmissionStore:
             batch = await lock_batch(connection, batch_id)
             row = await self._find_open(connection, batch_id)
             if row is None:
-                await self._insert(connection, batch_id)
+                await self._insert(connection, batch)
                 row = await self._find_open(connection, batch_id)
             assert row is not None
             return _submission(batch, row)
@@ -82,15 +79,16 @@ class SubmissionStore:
     async def _find_open(self, connection: AsyncConnection, batch_id: UUID) -> Row[Any] | None:
         return (await connection.execute(select(submissions).where(_open(batch_id)))).one_or_none()
 
-    async def _insert(self, connection: AsyncConnection, batch_id: UUID) -> None:
-        number = select(func.coalesce(func.max(submissions.c.number), 0) + 1).where(submissions.c.batch_id == batch_id)
-        token = "".join(secrets.choice(_TOKEN_ALPHABET) for _ in range(8))
+    async def _insert(self, connection: AsyncConnection, batch: Batch) -> None:
+        batch_id = batch.id
+        newest = select(func.coalesce(func.max(submissions.c.number), 0)).where(submissions.c.batch_id == batch_id)
+        number = (await connection.execute(newest)).scalar_one() + 1
         # What a submission in doubt has uploaded serves the next one as well.
         file_id = select(func.max(submissions.c.file_id)).where(submissions.c.batch_id == batch_id, _IN_DOUBT)
         values = {
             "batch_id": batch_id,
-            "number": number.scalar_subquery(),
-            "token": token,
+            "number": number,
+            "token": submission_token(batch_id, batch.created_at, number),
             "file_id": file_id.scalar_subquery(),
         }
         await connection.execute(insert(submissions).values(values))
@@ -205,6 +203,22 @@ class SubmissionStore:
                 .values(status=BatchStatus.PENDING.value, provider_batch_id=null(), submitted_at=null())
             )
             return await lock_batch(connection, batch_id)
+
+    async def suspect(self, batch_id: UUID) -> bool:
+        """Take it that a provider batch may exist, although nothing is written of it: this database was restored to an
+        earlier moment. The next create searches first, as far back as the batch can have been sent. Says whether there
+        was anything to suspect.
+        """
+        async with self._engine.begin() as connection:
+            batch = await lock_batch(connection, batch_id)
+            if batch.sealed_at is None or batch.provider_batch_id is not None or batch.status.is_terminal:
+                return False
+            if await self._find_open(connection, batch_id) is None:
+                await self._insert(connection, batch)
+            # No marker: what it names could be younger than what is looked for.
+            values = {"started_at": batch.sealed_at, "marker": null(), "doubted_at": null()}
+            await connection.execute(update(submissions).where(_open(batch_id)).values(values))
+        return True
 
     async def abandon(self, batch_id: UUID) -> None:
         """Let go of a submission that cannot be resolved now. What it may have made is still looked for."""

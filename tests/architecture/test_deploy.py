@@ -210,16 +210,39 @@ async def test_where_temporal_does_not_answer_a_worker_is_unhealthy() -> None:
     assert told.stdout.startswith("unhealthy: Temporal does not answer at 127.0.0.1:1")
 
 
-async def check_health(address: str, task_queue: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.usefixtures("worker")
+async def test_a_handler_worker_is_asked_for_by_its_own_task_queue(
+    temporal_server: EmbeddedTemporal, settings: Settings
+) -> None:
+    own, other = settings.task_queue, f"{settings.task_queue}-other"
+    there, elsewhere = [await check_health(temporal_server.address, "unused", "--handlers", it) for it in (own, other)]
+
+    assert there.stdout == "healthy\n", there.stderr
+    assert elsewhere.returncode == 1
+    assert f"asks for activities of task queue '{other}'" in elsewhere.stdout
+
+
+async def check_health(address: str, task_queue: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = DEPLOY / "healthcheck.py"
     environment = {"TEMPORAL_ADDRESS": address, "OVERNIGHT_TASK_QUEUE": task_queue}
-    return await asyncio.to_thread(run, sys.executable, script, **environment)
+    return await asyncio.to_thread(run, sys.executable, script, *arguments, **environment)
 
 
 # Compose.
 
 _SERVICE_KEYS = {
-    *("build", "cap_drop", "command", "depends_on", "entrypoint", "environment", "healthcheck", "image", "init"),
+    *(
+        "build",
+        "cap_drop",
+        "command",
+        "depends_on",
+        "deploy",
+        "entrypoint",
+        "environment",
+        "healthcheck",
+        "image",
+        "init",
+    ),
     *("networks", "ports", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period", "tmpfs", "volumes"),
 }
 _CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}

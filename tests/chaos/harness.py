@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from overnight.settings import Settings
 from overnight.storage.store import Store
 from tests.chaos import harness_points, harness_worker
 from tests.chaos.harness_tasks import OUTSIDE, TABLES, Judge, KeepEffects
+from tests.chaos.harness_versions import VERSION
 
 ROOT = Path(__file__).parents[2]
 MODELS = {"openai": "gpt-5.4-mini", "anthropic": "claude-haiku-4-5"}
@@ -84,6 +85,22 @@ class Workers:
     def ends(self) -> list[int]:
         """How those ended that are over: exit codes, or the negative number of the signal."""
         return [int(code) for code in re.findall(rf"^{harness_worker.ENDED}: (-?\d+)$", self.log, re.MULTILINE)]
+
+    async def stop(self) -> None:
+        """SIGKILL; nobody follows."""
+        await self.process.kill()
+
+    async def start(self) -> None:
+        """Start again, after a `stop`."""
+        self.process = await ManagedProcess.start(self.process.program)
+
+    async def upgrade(self, version: str) -> None:
+        """Start another version beside these, and when it is ready take these away, as a rolling deployment does."""
+        old, program = self.process, self.process.program
+        log_file, env = program.log_file.with_name(f"{version}.log"), {**(program.env or {}), VERSION: version}
+        self.process = await ManagedProcess.start(replace(program, name=version, log_file=log_file, env=env))
+        await self.process.wait_until_ready(self.process.log_matches("worker is ready"), timeout=_PATIENCE)
+        await old.stop()
 
     def kill(self) -> None:
         """SIGKILL; a fresh one follows."""
@@ -306,13 +323,17 @@ async def running_system(
         )
         stack.push_async_callback(asyncio.sleep, 0.05)
         programs = [_worker(folder, number, settings, temporal, environment or {}) for number in range(workers)]
-        processes = [await stack.enter_async_context(await ManagedProcess.start(program)) for program in programs]
+        started = [
+            Workers(await stack.enter_async_context(await ManagedProcess.start(program))) for program in programs
+        ]
+        for worker in started:
+            stack.push_async_callback(worker.stop)  # one that was started again is another process
         yield System(
             folder=folder,
             postgres=postgres,
             temporal=temporal,
             simulator=simulator,
-            workers=[Workers(process) for process in processes],
+            workers=started,
             overnight=Overnight(settings=settings, store=store, temporal=client),
         )
 

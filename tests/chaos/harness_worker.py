@@ -25,7 +25,7 @@ import worker
 from overnight.handling import heartbeats, process
 from overnight.providers import _jsonl
 from overnight.storage import entries, outputs
-from tests.chaos import harness_points, harness_tasks  # noqa: F401 - imported once, for all children
+from tests.chaos import harness_points, harness_tasks, harness_versions  # noqa: F401 - imported once, for all children
 from workflows import options
 
 BEGAN, ENDED = "a life began", "a life ended"
@@ -78,6 +78,8 @@ def shrink_portions() -> None:
 
 def prepare() -> None:
     shorten_patience()
+    if harness_versions.VERSION in os.environ:
+        worker.BatchWorkflow = getattr(harness_versions, os.environ[harness_versions.VERSION])  # type: ignore[misc]
     shrink_portions()
     harness_points.install()
     worker.Worker = functools.partial(  # type: ignore[assignment,attr-defined]

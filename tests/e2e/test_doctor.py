@@ -3,15 +3,20 @@
 import asyncio
 import json
 import os
+import re
 import sys
+import urllib.request
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from overnight import BatchStatus, Outcome, Overnight, Settings, Task
 from overnight.client import BatchHandle
-from overnight.doctor import Problem, examine, reattach
+from overnight.doctor import Problem, State, check_deployment, checks, examine, reattach
 from overnight.embedded import EmbeddedTemporal
+from overnight.simulator.serve import Running
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,13 +86,16 @@ async def test_a_batch_whose_workflow_temporal_never_heard_of_is_found(overnight
     assert finding.problem is Problem.NO_WORKFLOW
 
 
-async def overnight_command(settings: Settings, server: EmbeddedTemporal, *arguments: str) -> tuple[int | None, str]:
+async def overnight_command(
+    settings: Settings, server: EmbeddedTemporal, *arguments: str, **variables: str
+) -> tuple[int | None, str]:
     assert settings.database_url is not None
     environment = {
         "PATH": os.environ["PATH"],
         "OVERNIGHT_DATABASE_URL": settings.database_url.get_secret_value(),
         "OVERNIGHT_TASK_QUEUE": settings.task_queue,
         "TEMPORAL_ADDRESS": server.address,
+        **variables,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "overnight.cli", *arguments, env=environment, cwd=ROOT, stdout=asyncio.subprocess.PIPE
@@ -115,3 +123,100 @@ async def test_the_command_finds_it_and_puts_it_right(
     code, text = await overnight_command(settings, temporal_server, "doctor")
     assert code == 0
     assert "Every batch" in text
+
+
+# The smoke test of a deployment.
+
+
+async def parts(settings: Settings) -> dict[str, State]:
+    return {check.part: check.state async for check in check_deployment(settings)}
+
+
+@pytest.fixture
+def environment(settings: Settings, temporal_server: EmbeddedTemporal, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_server.address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return settings
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_deployment_that_is_as_it_should_be_passes_every_check(environment: Settings) -> None:
+    found = await parts(environment)
+
+    assert set(found.values()) == {State.OK, State.SKIPPED}
+    assert {part for part, state in found.items() if state is State.SKIPPED} == {"search attributes"}
+    assert {"database", "schema", "temporal", "namespace", "provider openai", "provider anthropic"} <= set(found)
+
+
+async def test_a_task_queue_that_nobody_works_at_is_told(environment: Settings) -> None:
+    found = await parts(environment)
+
+    assert found["workers for workflows"] is found["workers for activities"] is State.FAILED
+
+
+async def test_one_part_that_is_away_keeps_no_other_from_being_asked(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = SecretStr("postgresql://me:secret@127.0.0.1:1/db")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    wrong = {"database_url": nowhere, "openai_api_key": None, "anthropic_base_url": "http://127.0.0.1:1"}
+    checks = [check async for check in check_deployment(environment.model_copy(update=wrong))]
+    found = {check.part: check.state for check in checks}
+
+    assert found["database"] is found["temporal"] is found["provider anthropic"] is State.FAILED
+    assert found["provider openai"] is State.SKIPPED
+    assert not [check for check in checks if "secret" in check.found]
+
+
+async def test_a_namespace_that_is_not_there_and_a_schema_of_another_version_are_told(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch, overnight: Overnight
+) -> None:
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "elsewhere")
+    async with overnight.store._engine.begin() as connection:
+        await connection.exec_driver_sql("update overnight.schema_version set version_num = '9999'")
+        await connection.exec_driver_sql("comment on schema overnight is null")
+    checks = {check.part: check async for check in check_deployment(environment)}
+
+    assert checks["schema"].state is State.FAILED
+    assert "9999" in checks["schema"].found
+    assert "elsewhere" in [check.found for check in checks.values() if check.state is State.FAILED][-1]
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_a_key_that_the_provider_refuses_is_told(
+    environment: Settings, simulator: Running, provider: str
+) -> None:
+    fault = {"match": {"provider": provider}, "effect": {"kind": "status", "status": 401}}
+    request = urllib.request.Request(
+        f"{simulator.anthropic_base_url}/_simulator/faults",
+        data=json.dumps(fault).encode(),
+        headers={"content-type": "application/json"},
+    )
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request).read())
+    found = await parts(environment)
+
+    assert [part for part in found if part.startswith("provider") and found[part] is State.FAILED] == [
+        f"provider {provider}"
+    ]
+
+
+async def test_a_clock_that_is_wrong_is_told(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "SKEW", timedelta(hours=-1))
+    found = await parts(environment)
+
+    wrong = {part for part, state in found.items() if state is State.WARNING}
+    assert wrong == {"database's clock", "provider openai", "provider anthropic"}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_command_prints_a_table_of_the_parts_and_ends_with_1_when_one_has_failed(
+    settings: Settings, temporal_server: EmbeddedTemporal
+) -> None:
+    code, text = await overnight_command(settings, temporal_server, "doctor")
+    assert code == 0
+    assert re.search(r"^ database +ok +Postgres", text, re.MULTILINE)
+
+    code, text = await overnight_command(settings, temporal_server, "doctor", "--json", TEMPORAL_NAMESPACE="elsewhere")
+    told = json.loads(text)
+    assert code == 3
+    assert "elsewhere" in next(check["found"] for check in told["checks"] if check["state"] == "failed")

@@ -100,9 +100,27 @@ async def test_a_database_that_fits_is_taken(store: Store) -> None:
     await store.check()
 
 
+@pytest.mark.parametrize("served", ["0000", head_version()])
+async def test_a_newer_schema_that_serves_this_code_is_used_and_not_upgraded(
+    store: Store, engine: AsyncEngine, served: str
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("update overnight.schema_version set version_num = '9999'"))
+        await connection.execute(text(f"comment on schema overnight is 'serves code from {served}'"))
+    await store.check()
+    with pytest.raises(SchemaVersionError, match=r"9999.*deploy the newer code"):
+        await store.upgrade()
+
+
+async def test_the_present_schema_serves_its_own_code(engine: AsyncEngine) -> None:
+    ((said,),) = await all_rows(engine, "select obj_description('overnight'::regnamespace, 'pg_namespace')")
+    assert said <= f"serves code from {head_version()}"
+
+
 async def test_a_database_of_a_newer_version_is_neither_used_nor_upgraded(store: Store, engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(text("update overnight.schema_version set version_num = '9999'"))
+        await connection.execute(text("comment on schema overnight is 'serves code from 9998'"))
     with pytest.raises(SchemaVersionError, match=r"version 9999.*deploy the newer code"):
         await store.check()
     with pytest.raises(SchemaVersionError, match=r"9999.*deploy the newer code"):

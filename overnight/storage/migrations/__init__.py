@@ -1,7 +1,8 @@
 """Schema changes, in SQL, one script a version. Alembic keeps the order and the version table.
 
 There is no way down: a release that must be rolled back runs on the newer schema, because a change is first an
-expansion that the older code does not notice and a contraction only releases later.
+expansion that the older code does not notice, and the contraction comes a release later, in a script of its own whose
+name says `contract` and which raises the `comment on schema`: older code refuses to run then.
 """
 
 from pathlib import Path

@@ -1,5 +1,7 @@
 -- The schema of version 0001, as released: never edited again. Later changes are later scripts.
 
+comment on schema overnight is 'serves code from 0001';
+
 create table overnight.campaigns (
     id uuid not null,
     provider text not null,

@@ -4,10 +4,12 @@ A batch is orphaned when its workflow was terminated, or lost together with Temp
 workflow asks the database first what is done already, so putting it right means starting the workflow again.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -98,10 +100,27 @@ async def reattach(overnight: Overnight, finding: Finding, *, cancel: bool = Fal
     Raises:
         TemporalError: Temporal does not answer.
     """
-    batch = finding.batch
-    summary = f"{batch.entry_count} entries for {batch.model} (re-attached)"
-    start = BatchStart(batch_id=batch.id)
-    await _start(overnight, contracts.WORKFLOW, start, _workflow_id(batch), summary=summary, cancel=cancel)
+    await start_again(overnight, finding.batch, cancel=cancel)
+
+
+async def start_again(
+    overnight: Overnight,
+    batch: Batch,
+    *,
+    cancel: bool = False,
+    conflict: WorkflowIDConflictPolicy = WorkflowIDConflictPolicy.USE_EXISTING,
+) -> None:
+    """Start the batch's workflow, whatever became of earlier ones.
+
+    Raises:
+        TemporalError: Temporal does not answer.
+    """
+    name, start = _workflow_id(batch), BatchStart(batch_id=batch.id)
+    options = _options(overnight, name, batch, cancel=cancel)
+    with _said(name):
+        await overnight.temporal.start_workflow(
+            contracts.WORKFLOW, start, **(options | {"id_conflict_policy": conflict})
+        )
 
 
 async def reattach_campaign(overnight: Overnight, campaign: Campaign, *, cancel: bool = False) -> None:
@@ -110,24 +129,27 @@ async def reattach_campaign(overnight: Overnight, campaign: Campaign, *, cancel:
     Raises:
         TemporalError: Temporal does not answer.
     """
-    summary = f"{campaign.entry_count} entries for {campaign.model} (re-attached)"
-    start, workflow_id = CampaignStart(campaign_id=campaign.id), _campaign_workflow_id(campaign)
-    await _start(overnight, campaign_contracts.WORKFLOW, start, workflow_id, summary=summary, cancel=cancel)
-
-
-async def _start(  # noqa: PLR0913 - one argument per fact of a start
-    overnight: Overnight, workflow: str, start: BaseModel, workflow_id: str, *, summary: str, cancel: bool
-) -> None:
-    try:
+    name, start = _campaign_workflow_id(campaign), CampaignStart(campaign_id=campaign.id)
+    with _said(name):
         await overnight.temporal.start_workflow(
-            workflow,
-            start,
-            id=workflow_id,
-            task_queue=overnight.settings.task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            start_signal=contracts.CANCEL if cancel else None,
-            static_summary=summary,
+            campaign_contracts.WORKFLOW, start, **_options(overnight, name, campaign, cancel=cancel)
         )
+
+
+def _options(overnight: Overnight, workflow_id: str, of: Batch | Campaign, *, cancel: bool) -> dict[str, Any]:
+    return {
+        "id": workflow_id,
+        "task_queue": overnight.settings.task_queue,
+        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+        "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        "start_signal": contracts.CANCEL if cancel else None,
+        "static_summary": f"{of.entry_count} entries for {of.model} (re-attached)",
+    }
+
+
+@contextmanager
+def _said(workflow_id: str) -> Iterator[None]:
+    try:
+        yield
     except RPCError as error:
         raise TemporalError(f"Workflow {workflow_id} could not be started: {error.message}") from None

