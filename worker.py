@@ -7,16 +7,20 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from typing import assert_never
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities import Services, batch_activities
+from activities import Services, bulk_activities, short_activities
+from overnight.contracts import bulk_task_queue
 from overnight.errors import OvernightError, UsageError
 from overnight.handling import handler_activities, process
-from overnight.handling.process import log_to_stderr, work_until_stopped
+from overnight.handling.dispatch import DispatchActivities
+from overnight.handling.process import Workers, log_to_stderr, work_until_stopped
 from overnight.notifiers import notifiers_from
+from overnight.parts import Part
 from overnight.registry import load_modules
 from overnight.settings import Settings
 from overnight.storage.store import Store
@@ -29,37 +33,63 @@ READY = "worker is ready"
 _PASSED_THROUGH = ("overnight", "pydantic", "pydantic_core", "annotated_types")
 
 
-def compose(client: Client, services: Services, *, sandboxed: bool = True) -> Worker:
-    """The worker: the workflows, and all activities.
+def compose(client: Client, services: Services, *, sandboxed: bool = True, only: Part | None = None) -> Workers:
+    """The workers: one for the workflow and its short steps, one for bulk steps. Each has slots of its own, so that
+    no poll waits for a slot behind an ingestion or a handler.
 
     Args:
         client: of Temporal.
         services: what the activities stand on.
         sandboxed: import the workflow's modules anew for each of its instances, as Temporal recommends. A worker inside
             somebody's tests does without: there, `workflows` may be the name of another distribution.
+        only: leave the other part to other processes.
     """
+    match only:
+        case None:
+            return Workers(_batch_worker(client, services, sandboxed=sandboxed), _bulk_worker(client, services))
+        case Part.BATCHES:
+            return Workers(_batch_worker(client, services, sandboxed=sandboxed))
+        case Part.BULK:
+            return Workers(_bulk_worker(client, services))
+        case _:
+            assert_never(only)
+
+
+def _batch_worker(client: Client, services: Services, *, sandboxed: bool) -> Worker:
     restrictions = SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
     return Worker(
         client,
         task_queue=services.settings.task_queue,
         workflows=[BatchWorkflow, CampaignWorkflow],
-        activities=[*batch_activities(services), *handler_activities(services)],
+        # Handlers are run by the other worker; this one notes what was decided about them.
+        activities=[*short_activities(services), DispatchActivities(services).dispatch_handler],
         workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions)
         if sandboxed
         else UnsandboxedWorkflowRunner(),
-        max_concurrent_activities=process.ACTIVITIES_AT_ONCE,
+        max_cached_workflows=services.settings.cached_workflows,
+        max_concurrent_activities=process.SHORT_AT_ONCE,
         graceful_shutdown_timeout=process.DRAIN,
     )
 
 
-async def work(settings: Settings) -> None:
+def _bulk_worker(client: Client, services: Services) -> Worker:
+    return Worker(
+        client,
+        task_queue=bulk_task_queue(services.settings.task_queue),
+        activities=[*bulk_activities(services), *handler_activities(services)],
+        max_concurrent_activities=process.BULK_AT_ONCE,
+        graceful_shutdown_timeout=process.DRAIN,
+    )
+
+
+async def work(settings: Settings, *, only: Part | None = None) -> None:
     """Work until SIGINT or SIGTERM.
 
     Raises:
         ServerError: Postgres or Temporal does not answer, or the schema is not this code's.
     """
     services = Services(settings, Store.from_settings(settings), notifiers_from(settings))
-    await work_until_stopped(services, lambda client: compose(client, services), ready=READY)
+    await work_until_stopped(services, lambda client: compose(client, services, only=only), ready=READY)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -72,6 +102,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="MODULE",
         help="a module that defines Tasks and handlers; may be given more than once",
     )
+    parser.add_argument("--only", type=Part, choices=list(Part), help="leave the other part to other processes")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser.parse_args(arguments)
 
@@ -83,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_environment()
         load_modules(options.modules)
-        asyncio.run(work(settings))
+        asyncio.run(work(settings, only=options.only))
     except OvernightError as error:
         print(f"overnight worker: {error}", file=sys.stderr)  # noqa: T201 - the last word before a non-zero exit
         return 2 if isinstance(error, UsageError) else 1

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
@@ -17,17 +18,17 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from overnight.contracts import bulk_task_queue
 from overnight.errors import OvernightError
+from overnight.parts import Part
 from overnight.settings import Settings
 from overnight.temporal import connect_temporal
 
 # A poll that finds no work is answered after a minute, and the next one follows at once.
 _LATELY = timedelta(minutes=3)
 
-_KINDS = (
-    ("workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
-    ("activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
-)
+_WORKFLOWS = "workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+_ACTIVITIES = "activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
 
 def _is_ours(poller: PollerInfo) -> bool:
@@ -45,11 +46,20 @@ async def _polls(client: Client, task_queue: str, kind: "TaskQueueType.ValueType
     return any(_is_ours(poller) for poller in answer.pollers)
 
 
-async def missing(handlers: str | None) -> str | None:
+def _wanted(task_queue: str, *, handlers: str | None, only: str | None) -> list[tuple[str, str, Any]]:
+    """What a worker of this kind asks for, and on which task queue."""
+    if handlers is not None:
+        return [(handlers, *_ACTIVITIES)]
+    batches = [(task_queue, *_WORKFLOWS), (task_queue, *_ACTIVITIES)] if only != Part.BULK else []
+    bulk = [(bulk_task_queue(task_queue), *_ACTIVITIES)] if only != Part.BATCHES else []
+    return batches + bulk
+
+
+async def missing(*, handlers: str | None, only: str | None) -> str | None:
     """What this container's worker does not ask for, or None when all is well."""
     settings = Settings.from_environment()
-    task_queue, client = handlers or settings.task_queue, await connect_temporal(settings)
-    for word, kind in _KINDS if handlers is None else _KINDS[1:]:
+    client = await connect_temporal(settings)
+    for task_queue, word, kind in _wanted(settings.task_queue, handlers=handlers, only=only):
         if not await _polls(client, task_queue, kind):
             return f"nobody on {socket.gethostname()} asks for {word} of task queue {task_queue!r}"
     return None
@@ -58,8 +68,10 @@ async def missing(handlers: str | None) -> str | None:
 async def main() -> int:
     parser = argparse.ArgumentParser(description="Is this container's worker at work?")
     parser.add_argument("--handlers", metavar="NAME", help="It is `overnight handlers`, on this task queue.")
+    parser.add_argument("--only", choices=list(Part), help="It is `overnight worker --only` this part.")
+    arguments = parser.parse_args()
     try:
-        fault = await missing(parser.parse_args().handlers)
+        fault = await missing(handlers=arguments.handlers, only=arguments.only)
     except (OvernightError, RPCError) as error:
         fault = str(error)
     await asyncio.sleep(0.05)  # a process must not end right after temporalio's last call (sdk-python issue 300)

@@ -39,6 +39,11 @@ def workflow_id(batch_id: UUID) -> str:
     return f"batch-{batch_id}"
 
 
+def bulk_task_queue(task_queue: str) -> str:
+    """Beside the task queue of the batches, the one for their bulk steps."""
+    return f"{task_queue}-bulk"
+
+
 def faults(error: ValidationError) -> str:
     """What does not fit, by name and reason; the values stay out of it, for they may be prompts."""
     return "; ".join(f"{'.'.join(map(str, at['loc']))}: {at['msg']}" for at in error.errors(include_input=False))

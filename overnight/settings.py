@@ -109,6 +109,14 @@ class Settings(BaseSettings):
     task_queue: Annotated[str, Field(description="Temporal task queue of the Batch workflow and its activities.")] = (
         "overnight"
     )
+    cached_workflows: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Batches whose workflow a worker keeps in memory. Another one's history is read again when it "
+            "wakes.",
+        ),
+    ] = 1000
     poll_waits: Annotated[
         tuple[Duration, ...],
         NoDecode,

@@ -99,6 +99,7 @@ class BatchWorkflow:
         create = workflow.start_activity(
             contracts.create_provider_batch,
             BatchRef(batch_id=batch.batch_id),
+            task_queue=options.bulk_queue(),
             summary=f"create at {batch.provider}, with {batch.entry_count} entries",
             **options.SUBMIT,
         )
@@ -110,6 +111,7 @@ class BatchWorkflow:
         return workflow.start_activity(
             contracts.upload_entries,
             BatchRef(batch_id=batch.batch_id),
+            task_queue=options.bulk_queue(),
             summary=f"upload {batch.entry_count} entries",
             **options.SUBMIT,
         )
@@ -128,6 +130,7 @@ class BatchWorkflow:
         await workflow.execute_activity(
             contracts.ingest_results,
             BatchRef(batch_id=batch.batch_id),
+            task_queue=options.bulk_queue(),
             summary=f"{self._report.status.value}: read the result lines",
             **options.FINALIZE,
         )
@@ -144,7 +147,11 @@ class BatchWorkflow:
         self._enter("clean up")
         try:
             await workflow.execute_activity(
-                contracts.clean_up, BatchRef(batch_id=batch.batch_id), summary="clean up", **options.CLEAN_UP
+                contracts.clean_up,
+                BatchRef(batch_id=batch.batch_id),
+                task_queue=options.bulk_queue(),
+                summary="clean up",
+                **options.CLEAN_UP,
             )
         except ActivityError as error:
             self._note(error)  # what is left over costs nothing more; `overnight doctor` finds it

@@ -110,7 +110,7 @@ class CampaignWorkflow:
         report = await workflow.execute_activity(
             campaign_contracts.plan_round,
             RoundRequest(campaign_id=campaign.campaign_id, after=self._round),
-            task_queue=campaign.planning_queue,
+            task_queue=campaign.planning_queue or options.bulk_queue(),
             summary=f"round {self._round + 1}: what is worth another try?",
             **options.FINALIZE,
         )

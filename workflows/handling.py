@@ -68,7 +68,7 @@ class Handling:
         return workflow.start_activity(
             contracts.hydrate_results,
             BatchRef(batch_id=batch.batch_id),
-            task_queue=batch.tasks_queue,
+            task_queue=batch.tasks_queue or options.bulk_queue(),
             schedule_to_start_timeout=patience,
             summary=texts.there("turn responses into outputs", batch.tasks_queue),
             **options.FINALIZE,
@@ -105,14 +105,16 @@ class Handling:
         return workflow.start_activity(
             contracts.dispatch_handler,
             DispatchRequest(**handled.subject),
-            task_queue=handled.handler_task_queue,
+            task_queue=handled.handler_task_queue or options.bulk_queue(),
             schedule_to_start_timeout=patience,
             summary=f"run {texts.handler(handled)}",
             **options.DISPATCH,
         )
 
     async def _stamp(self, handled: Handled, *, skip: bool) -> None:
-        """Note that the handler has run, or shall not: that needs no code of the user's, and so no worker of theirs."""
+        """Note that the handler has run, or shall not: that needs no code of the user's, and so no worker of
+        theirs, and no turn behind other handlers.
+        """
         await workflow.execute_activity(
             contracts.dispatch_handler,
             DispatchRequest(**handled.subject, skip=skip),

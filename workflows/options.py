@@ -7,8 +7,11 @@ handler is ill. What ends a batch is its terminal status, or max age.
 from datetime import timedelta
 from typing import TypedDict
 
+from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
+
+from overnight import contracts
 
 
 class Options(TypedDict, total=False):
@@ -106,3 +109,10 @@ LOOK_WAIT = timedelta(minutes=5)
 
 # Batches that one history starts: three events for each batch, and two dozen for what surrounds it.
 BATCHES_PER_RUN = 200
+
+
+def bulk_queue() -> str:
+    """The task queue of steps that take the longer the larger the batch is, and of handlers: however many of them
+    there are, and however long they take, no poll waits behind them.
+    """
+    return contracts.bulk_task_queue(workflow.info().task_queue)

@@ -13,6 +13,7 @@ import typer
 from overnight.cli import batch_commands, file_commands
 from overnight.cli.ending import EXPLAINED
 from overnight.cli.options import AsJson, Modules, finish
+from overnight.parts import Part
 
 
 class LogLevel(StrEnum):
@@ -70,11 +71,18 @@ def db_roles(
 def worker(
     modules: Modules = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    only: Annotated[
+        Part | None,
+        typer.Option(
+            help="One part, where others have processes of their own: `batches` polls, `bulk` uploads, reads results "
+            "and runs handlers."
+        ),
+    ] = None,
 ) -> None:
     """Run batches: the Batch workflow and its activities, until SIGINT or SIGTERM."""
     from overnight.cli.application import become_worker  # noqa: PLC0415 - imported when it runs
 
-    become_worker(modules or [], log_level=log_level)
+    become_worker(modules or [], log_level=log_level, only=only)
 
 
 @app.command()

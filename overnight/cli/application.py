@@ -27,10 +27,11 @@ def worker_script(package: Path = _PACKAGE) -> Path:
     raise ConfigurationError(f"{package} has no worker beside it: the installation is not whole. Install it again.")
 
 
-def worker_command(modules: Sequence[str], *, log_level: str = "INFO") -> list[str]:
-    """The command line that runs the worker with the user's modules."""
+def worker_command(modules: Sequence[str], *, log_level: str = "INFO", only: str | None = None) -> list[str]:
+    """The command line that runs the worker, or one part of it, with the user's modules."""
     imports = [argument for module in modules for argument in ("--import", module)]
-    return [sys.executable, str(worker_script()), "--log-level", log_level, *imports]
+    part = [] if only is None else ["--only", only]
+    return [sys.executable, str(worker_script()), "--log-level", log_level, *part, *imports]
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -41,8 +42,8 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PYTHONPATH": os.pathsep.join(places)}
 
 
-def become_worker(modules: Sequence[str], *, log_level: str) -> None:
+def become_worker(modules: Sequence[str], *, log_level: str, only: str | None = None) -> None:
     """Turn this process into the worker, so that signals and exit codes are the worker's own."""
-    command = worker_command(modules, log_level=log_level)
+    command = worker_command(modules, log_level=log_level, only=only)
     sys.stdout.flush()
     os.execve(command[0], command, worker_environment(os.environ))  # noqa: S606 - our own program, no shell is wanted

@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
+from types import TracebackType
+from typing import Self
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -22,9 +25,41 @@ HANDLERS_READY = "handlers are ready"
 # Time for an upload's page or an ingested block to be finished and committed; whatever is longer goes on elsewhere.
 DRAIN = timedelta(seconds=10)
 
-# Less than half of what the pool has of connections (overnight/storage/database.py): a handler holds one for its
-# transaction and one for a batch that it fills, while entries come over a third, page by page.
-ACTIVITIES_AT_ONCE = 30
+# Of the connections that the pool has (overnight/storage/database.py), a bulk step holds up to two while it asks for
+# another one: a handler one for its transaction and one for a batch that it fills, while entries come over a third,
+# page by page. A short step holds at most one while it asks for another. Were all connections held by such as ask for
+# more, nobody would go on; so 2 * BULK_AT_ONCE + SHORT_AT_ONCE is less than there are.
+BULK_AT_ONCE = 18
+SHORT_AT_ONCE = 30
+
+# Where nothing else runs.
+HANDLERS_AT_ONCE = 30
+
+
+class Workers:
+    """The workers of one process: up together, and drained together."""
+
+    def __init__(self, *workers: Worker) -> None:
+        self._workers = workers
+        self._exits = AsyncExitStack()
+
+    @property
+    def task_queues(self) -> Sequence[str]:
+        return [worker.task_queue for worker in self._workers]
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as entered:
+            for worker in self._workers:
+                await entered.enter_async_context(worker)
+            self._exits = entered.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        # At once, or each would have its own time to drain after the one before it.
+        await asyncio.gather(*(worker.shutdown() for worker in self._workers))
+        return await self._exits.__aexit__(kind, error, trace)
 
 
 def log_to_stderr(level: str) -> None:
@@ -34,7 +69,7 @@ def log_to_stderr(level: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-async def work_until_stopped(services: Services, compose: Callable[[Client], Worker], *, ready: str) -> None:
+async def work_until_stopped(services: Services, compose: Callable[[Client], Workers], *, ready: str) -> None:
     """Work until SIGINT or SIGTERM, then finish what is short.
 
     Raises:
@@ -47,8 +82,9 @@ async def work_until_stopped(services: Services, compose: Callable[[Client], Wor
         await services.store.check()
         client = await connect_temporal(services.settings)
         await check_namespace(client)
-        async with compose(client) as worker:
-            logger.info("%s: task queue %s, namespace %s", ready, worker.task_queue, client.namespace)
+        async with compose(client) as workers:
+            task_queues = ", ".join(workers.task_queues)
+            logger.info("%s: task queue %s, namespace %s", ready, task_queues, client.namespace)
             await stopped.wait()
             logger.info("stopping: finishing what is short, handing over the rest")
     finally:
@@ -62,7 +98,7 @@ def handler_worker(client: Client, services: Services, task_queue: str) -> Worke
         client,
         task_queue=task_queue,
         activities=handler_activities(services),
-        max_concurrent_activities=ACTIVITIES_AT_ONCE,
+        max_concurrent_activities=HANDLERS_AT_ONCE,
         graceful_shutdown_timeout=DRAIN,
     )
 
@@ -77,5 +113,5 @@ async def serve_handlers(settings: Settings, task_queue: str) -> None:
     settings = settings.model_copy(update={"keys_in_worker_only": True})
     services = Services(settings, Store.from_settings(settings), notifiers_from(settings))
     await work_until_stopped(
-        services, lambda client: handler_worker(client, services, task_queue), ready=HANDLERS_READY
+        services, lambda client: Workers(handler_worker(client, services, task_queue)), ready=HANDLERS_READY
     )

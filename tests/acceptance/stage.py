@@ -10,7 +10,7 @@ import httpx
 from pydantic import BaseModel
 from temporalio.testing import ActivityEnvironment
 
-from activities import Services, batch_activities
+from activities import Services, bulk_activities, short_activities
 from overnight import Overnight, Task
 from overnight.client import BatchHandle
 from overnight.contracts import BatchRef, BatchStart, DispatchRequest, ExpireRequest, OpenRequest
@@ -64,7 +64,7 @@ class Steps:
     def __init__(self, overnight: Overnight, services: Services) -> None:
         self.overnight = overnight
         self._environment = ActivityEnvironment()
-        implementations = [*batch_activities(services), *handler_activities(services)]
+        implementations = [*short_activities(services), *bulk_activities(services), *handler_activities(services)]
         self._by_name = {step.__name__: step for step in implementations}
 
     async def batch(self, provider: str, words: Sequence[str] = ("one", "two"), **options: Any) -> BatchHandle:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from temporalio import activity
 
-from activities import Services, batch_activities
+from activities import Services, bulk_activities, short_activities
 from overnight import campaign_contracts, contracts
 from overnight.handling import handler_activities
 from overnight.settings import Settings
@@ -24,7 +24,7 @@ def implementations() -> list[Callable[..., Any]]:
     """What a worker registers. Nothing connects: engines and adapters do so at their first use."""
     settings = Settings(database_url=SecretStr("postgresql://nobody@localhost/none"))
     services = Services(settings, Store.from_settings(settings))
-    return [*batch_activities(services), *handler_activities(services)]
+    return [*short_activities(services), *bulk_activities(services), *handler_activities(services)]
 
 
 def definition(function: Callable[..., Any]) -> activity._Definition:

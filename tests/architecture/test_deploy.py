@@ -222,6 +222,17 @@ async def test_a_handler_worker_is_asked_for_by_its_own_task_queue(
     assert f"asks for activities of task queue '{other}'" in elsewhere.stdout
 
 
+@pytest.mark.usefixtures("worker")
+async def test_a_worker_that_confines_itself_to_a_part_is_asked_for_that_part(
+    temporal_server: EmbeddedTemporal, settings: Settings
+) -> None:
+    for part in ("batches", "bulk"):
+        there = await check_health(temporal_server.address, settings.task_queue, "--only", part)
+        assert there.stdout == "healthy\n", there.stderr
+    elsewhere = await check_health(temporal_server.address, "elsewhere", "--only", "bulk")
+    assert "asks for activities of task queue 'elsewhere-bulk'" in elsewhere.stdout
+
+
 async def check_health(address: str, task_queue: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = DEPLOY / "healthcheck.py"
     environment = {"TEMPORAL_ADDRESS": address, "OVERNIGHT_TASK_QUEUE": task_queue}

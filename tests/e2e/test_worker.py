@@ -129,3 +129,15 @@ async def test_it_stops_in_good_order_when_asked(
         process.send_signal(signum)
         assert await process.wait() == 0
         assert "stopping" in process.log_text()
+
+
+async def test_it_serves_one_part_alone_when_asked(environment: Mapping[str, str], tmp_path: Path) -> None:
+    program = Program(
+        name="worker",
+        argv=[sys.executable, str(WORKER), "--only", "bulk"],
+        log_file=tmp_path / "worker.log",
+        env=environment,
+    )
+    async with await ManagedProcess.start(program) as process:
+        await process.wait_until_ready(process.log_matches("worker is ready"), timeout=timedelta(seconds=60))
+        assert "task queue overnight-bulk, namespace" in process.log_text()

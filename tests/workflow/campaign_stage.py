@@ -31,7 +31,8 @@ from overnight.campaign_contracts import (
     StopReport,
     StopRequest,
 )
-from overnight.contracts import BatchStart, BatchSummary, DispatchReport, DispatchRequest
+from overnight.contracts import BatchStart, BatchSummary, DispatchReport, DispatchRequest, bulk_task_queue
+from overnight.handling.process import Workers
 from overnight.schedule import DEFAULT_WAITS
 from workflows import CampaignWorkflow
 
@@ -92,18 +93,17 @@ class CampaignStage:
     queue: str = field(default_factory=lambda: f"stage-{uuid.uuid4()}")
     opened_at: datetime | None = None
 
-    def worker(self) -> Worker:
+    def worker(self) -> Workers:
         _STAGES[self.queue] = self
         restrictions = SandboxRestrictions.default.with_passthrough_modules("overnight", "pydantic", "pydantic_core")
         steps = [
             self.open_campaign,
             self.look_at_batches,
             self.stop_campaign,
-            self.plan_round,
             self.settle_campaign,
             self.dispatch_handler,
         ]
-        return Worker(
+        campaigns = Worker(
             self.environment.client,
             task_queue=self.queue,
             workflows=[CampaignWorkflow, TimedBatch],
@@ -111,6 +111,12 @@ class CampaignStage:
             workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
             max_cached_workflows=2_000,
         )
+        bulk = Worker(
+            self.environment.client,
+            task_queue=bulk_task_queue(self.queue),
+            activities=[self.plan_round, self.dispatch_handler],
+        )
+        return Workers(campaigns, bulk)
 
     def users_worker(self) -> Worker:
         """A worker of the user's, on a task queue of its own."""

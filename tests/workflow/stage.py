@@ -30,7 +30,9 @@ from overnight.contracts import (
     PollReport,
     PollState,
     Trouble,
+    bulk_task_queue,
 )
+from overnight.handling.process import Workers
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS
 from workflows import BatchWorkflow
 
@@ -65,29 +67,38 @@ class Stage:
     calls: list[tuple[str, datetime]] = field(default_factory=list)
     queue: str = field(default_factory=lambda: f"stage-{uuid.uuid4()}")
 
-    def worker(self, *passed_through: str) -> Worker:
-        """The worker that has the workflow; what passes through its sandbox can be changed from outside."""
+    def worker(self, *passed_through: str) -> Workers:
+        """The workers that run batches; what passes through the workflow's sandbox can be changed from outside."""
         modules = ("overnight", "pydantic", "pydantic_core", *passed_through)
         restrictions = SandboxRestrictions.default.with_passthrough_modules(*modules)
-        steps = [
-            self.open_batch,
-            self.upload_entries,
-            self.create_provider_batch,
-            self.fetch_status,
-            self.cancel_batch,
-            self.expire_batch,
-            self.ingest_results,
-            self.hydrate_results,
-            self.dispatch_handler,
-            self.report_trouble,
-            self.clean_up,
-        ]
-        return Worker(
+        batches = Worker(
             self.environment.client,
             task_queue=self.queue,
             workflows=[BatchWorkflow],
-            activities=steps,
+            activities=[
+                self.open_batch,
+                self.fetch_status,
+                self.cancel_batch,
+                self.expire_batch,
+                self.dispatch_handler,
+                self.report_trouble,
+            ],
             workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        )
+        return Workers(batches, self._bulk_worker())
+
+    def _bulk_worker(self) -> Worker:
+        return Worker(
+            self.environment.client,
+            task_queue=bulk_task_queue(self.queue),
+            activities=[
+                self.upload_entries,
+                self.create_provider_batch,
+                self.ingest_results,
+                self.hydrate_results,
+                self.dispatch_handler,
+                self.clean_up,
+            ],
         )
 
     def users_worker(self) -> Worker:

@@ -3,12 +3,22 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
 
 from overnight.batches import BatchStatus, Outcome
-from overnight.contracts import CANCEL, POLL_NOW, PROGRESS, RETRY_HANDLER, SKIP_HANDLER, PollState, ProgressReport
+from overnight.contracts import (
+    CANCEL,
+    POLL_NOW,
+    PROGRESS,
+    RETRY_HANDLER,
+    SKIP_HANDLER,
+    PollState,
+    ProgressReport,
+    bulk_task_queue,
+)
 from tests.workflow.stage import Stage, says, transient
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -242,20 +252,36 @@ async def test_a_batch_that_is_over_already_goes_straight_to_its_results(stage: 
     assert stage.names() == ["open_batch", *FINISH]
 
 
+async def task_queues(handle: WorkflowHandle[Any, Any]) -> dict[str, str]:
+    """Where each step was asked for."""
+    scheduled = [event.activity_task_scheduled_event_attributes for event in (await handle.fetch_history()).events]
+    return {one.activity_type.name: one.task_queue.name for one in scheduled if one.activity_id}
+
+
+async def test_steps_that_grow_with_the_batch_have_a_task_queue_of_their_own(stage: Stage) -> None:
+    handle = await stage.start()
+    await handle.result()
+
+    queues = await task_queues(handle)
+    assert {step for step, queue in queues.items() if queue == stage.queue} == {"open_batch", "fetch_status"}
+    assert {step for step, queue in queues.items() if queue == bulk_task_queue(stage.queue)} == {
+        "upload_entries",
+        "create_provider_batch",
+        "ingest_results",
+        "hydrate_results",
+        "dispatch_handler",
+        "clean_up",
+    }
+
+
 async def test_user_code_runs_on_the_task_queue_that_the_batch_names(stage: Stage) -> None:
     stage.opened = {"handler_task_queue": "somewhere-else", "provider_batch_id": "b", "status": BatchStatus.ENDED}
     handle = await stage.start()
 
-    queues: set[str] = set()
-    while "somewhere-else" not in queues:
-        history = await handle.fetch_history()
-        queues = {
-            event.activity_task_scheduled_event_attributes.task_queue.name
-            for event in history.events
-            if event.HasField("activity_task_scheduled_event_attributes")
-        }
+    while "hydrate_results" not in (queues := await task_queues(handle)):
         await asyncio.sleep(0.01)
-    assert queues == {stage.queue, "somewhere-else"}
+    assert queues["hydrate_results"] == "somewhere-else"
+    assert set(queues.values()) == {stage.queue, bulk_task_queue(stage.queue), "somewhere-else"}
     await handle.terminate()
 
 
