@@ -151,7 +151,7 @@ def obey(order: str) -> None:
     print(asyncio.run(measure(step, connection, UUID(batch_id), count)))
 
 
-async def run(counts: list[int], rows: dict[str, list[float]]) -> None:
+async def run(counts: list[int], steps: list[str], rows: dict[str, list[float]]) -> None:
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "lines.jsonl"
@@ -161,7 +161,7 @@ async def run(counts: list[int], rows: dict[str, list[float]]) -> None:
                 batch_id = await ended_batch(server, store, "openai", count)
                 await store.aclose()
                 with file_server(path) as url:
-                    for step in STEPS:
+                    for step in steps:
                         peak = await asyncio.to_thread(in_its_own_process, step, server, url, batch_id, count)
                         rows.setdefault(step, []).append(peak)
                         print(f"  {step}, {count:,} entries: {peak:.1f} MiB", flush=True)
@@ -170,13 +170,14 @@ async def run(counts: list[int], rows: dict[str, list[float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
+    parser.add_argument("--steps", nargs="*", choices=STEPS, default=list(STEPS))
     parser.add_argument("--order", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.order:
         obey(asked.order)
         return
     rows: dict[str, list[float]] = {}
-    asyncio.run(run(asked.entries, rows))
+    asyncio.run(run(asked.entries, asked.steps, rows))
     print(f"\nPeak of resident memory over the idle level, {machine()}")
     head = ["step", *(f"{count:,}" for count in asked.entries)]
     table([head, *([step, *(f"{peak:.1f} MiB" for peak in peaks)] for step, peaks in rows.items())])

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,8 +20,8 @@ async def read_ahead(source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
             yield items[0]
     finally:
         upcoming.cancel()
-        with suppress(BaseException):  # its error, if it had one, is on its way to the consumer, or nobody's any more
-            await upcoming
+        # Its error, if it had one, is on its way to the consumer, or nobody's any more.
+        await asyncio.gather(upcoming, return_exceptions=True)
         if isinstance(source, AsyncGenerator):
             await source.aclose()
 

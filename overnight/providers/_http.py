@@ -25,13 +25,10 @@ before creating again costs two minutes, to be wrong costs a batch.
 """
 
 import json
-import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
 from typing import Any, assert_never
@@ -45,6 +42,7 @@ from overnight.errors import (
     ProviderError,
     TransientProviderError,
 )
+from overnight.providers._headers import is_rest, retry_after
 from overnight.providers._jsonl import BOM, LineSplitter
 from overnight.providers.base import LineBlock, ResultPosition
 
@@ -70,11 +68,9 @@ ANSWER_TIMEOUTS = httpx.Timeout(
 MAX_MESSAGE = 500
 MAX_BODY_QUOTE = 120
 MAX_ERROR_BODY = 64 * 1024
-MAX_RETRY_AFTER = timedelta(days=1)
 
 NOT_THE_REST = frozenset({HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE})
 """Answers to a request for the rest of a file that are of no use where they are not that: the whole is asked for."""
-CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 REFUSED_FOR_NOW = frozenset({425, 429})
 FATE_UNKNOWN = frozenset({408, 409})
@@ -185,30 +181,6 @@ def silence_class(error: Exception, repeat: Repeat) -> type[ProviderError]:
     return TransientProviderError
 
 
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> timedelta | None:
-    """How long the provider asks to wait: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date."""
-    milliseconds, plain = headers.get("retry-after-ms"), headers.get("retry-after")
-    readings = (_number(milliseconds, 0.001), _number(plain, 1), _seconds_until(plain, now or datetime.now(UTC)))
-    seconds = next((reading for reading in readings if reading is not None), None)
-    return None if seconds is None else min(timedelta(seconds=max(seconds, 0.0)), MAX_RETRY_AFTER)
-
-
-def _number(text: str | None, unit: float) -> float | None:
-    try:
-        seconds = float(text or "") * unit
-    except ValueError:
-        return None
-    return min(seconds, MAX_RETRY_AFTER.total_seconds()) if math.isfinite(seconds) else None
-
-
-def _seconds_until(text: str | None, now: datetime) -> float | None:
-    try:
-        moment = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
-
-
 class Api:
     """One provider's HTTP API; each method is one call and one answer or error."""
 
@@ -316,7 +288,7 @@ class Api:
                 # From the byte before, the line end that is known to be there: there is always something to send.
                 start = max(offset - 1, 0)
                 response = await stack.enter_async_context(self._stream(path, start))
-                if start and not _is_rest(response, start):
+                if start and not is_rest(response, start):
                     start = 0
                     if response.status_code in NOT_THE_REST:
                         response = await stack.enter_async_context(self._stream(path, start))
@@ -452,17 +424,6 @@ class Api:
         for secret in self._secrets:
             text = text.replace(secret.removeprefix("Bearer "), "[key]")
         return KEY_LIKE.sub("[key]", text)
-
-
-def _is_rest(response: httpx.Response, start: int) -> bool:
-    """Whether this is the file from there to its very end: a part that ends before would pass for the whole rest."""
-    if (
-        response.status_code != HTTPStatus.PARTIAL_CONTENT
-        or response.headers.get("content-encoding", "identity") != "identity"
-    ):
-        return False
-    part = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-    return part is not None and int(part[1]) == start and int(part[2]) == int(part[3]) - 1
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:

@@ -19,9 +19,6 @@ _COPY = "copy overnight.outputs (batch_id, position, output, tool_calls) from st
 _PAGE_ENTRIES = 1_000
 _PAGE_BYTES = 8 * 1024 * 1024
 
-# Rows that are asked for one by one take longer to come than to read; of entries of some megabytes few may be held.
-_FETCHED_AT_ONCE = 50
-
 
 class HydrateConflictError(OvernightError):
     """Somebody else hydrates the same batch; its progress stands, this attempt must start again from there."""
@@ -165,12 +162,10 @@ class OutputStore:
             async with self._engine.connect() as connection:
                 page: list[StoredEntry] = []
                 size = 0
-                async with connection.stream(
-                    query, {"batch_id": batch_id, "after": after}, execution_options={"yield_per": _FETCHED_AT_ONCE}
-                ) as rows:
-                    async for part in rows.partitions():
-                        page += map(_stored, part)
-                        after, size = part[-1].position, size + sum(map(_size, part))
+                async with connection.stream(query, {"batch_id": batch_id, "after": after}) as rows:
+                    async for row in rows:
+                        page.append(_stored(row))
+                        after, size = row.position, size + _size(row)
                         if size > _PAGE_BYTES:
                             break
             if not page:

@@ -232,3 +232,14 @@ def test_usages_add_up_field_by_field(one: Usage, other: Usage) -> None:
     total = one + other
     for field in Usage.__dataclass_fields__:
         assert getattr(total, field) == getattr(one, field) + getattr(other, field)
+
+
+@given(
+    st.sampled_from([("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"), ("openai", "nobody-knows-it")]),
+    st.integers(0, 2**31 - 1),
+    st.integers(0, 2**31 - 1),
+)
+def test_a_usage_without_caches_costs_the_same_by_the_short_way(model: tuple[str, str], spent: int, made: int) -> None:
+    prices = tariff(*model)
+    cost = prices.cost_of(Usage(input_tokens=spent, output_tokens=made))
+    assert prices.plain_cost_of(spent, made) == (cost.billed, cost.list_price)

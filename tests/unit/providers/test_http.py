@@ -12,7 +12,8 @@ from overnight.errors import (
     ProviderError,
     TransientProviderError,
 )
-from overnight.providers._http import Api, Body, Dialect, Fault, json_body, retry_after
+from overnight.providers._headers import retry_after
+from overnight.providers._http import Api, Body, Dialect, Fault, json_body
 from overnight.providers.base import ResultPosition
 
 KEY = "very-secret-0123456789"
