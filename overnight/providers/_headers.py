@@ -46,3 +46,10 @@ def is_rest(response: httpx.Response, start: int) -> bool:
         return False
     part = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     return part is not None and int(part[1]) == start and int(part[2]) == int(part[3]) - 1
+
+
+def instant(header: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(header).astimezone(UTC)
+    except ValueError:
+        return None

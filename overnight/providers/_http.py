@@ -29,6 +29,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from http import HTTPStatus
 from typing import Any, assert_never
@@ -42,7 +43,7 @@ from overnight.errors import (
     ProviderError,
     TransientProviderError,
 )
-from overnight.providers._headers import is_rest, retry_after
+from overnight.providers._headers import instant, is_rest, retry_after
 from overnight.providers._jsonl import BOM, LineSplitter
 from overnight.providers.base import LineBlock, ResultPosition
 
@@ -222,7 +223,7 @@ class Api:
         call = _Call(operation=operation, method="GET", path=path, params=params)
         response = await self._response(call)
         self._understood(call, response, {"data": list})
-        return _instant(response.headers.get("date", ""))
+        return instant(response.headers.get("date", ""))
 
     async def delete(self, operation: str, path: str) -> None:
         """Delete something; what is gone already is no error."""
@@ -432,13 +433,6 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
         if not (value.isascii() and value.isprintable()):
             raise ConfigurationError(f"The value for the header {name!r} has characters that no header can hold.")
     return dict(headers)
-
-
-def _instant(header: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(header).astimezone(UTC)
-    except ValueError:
-        return None
 
 
 def _json(response: httpx.Response) -> Any:
