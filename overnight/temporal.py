@@ -2,21 +2,27 @@
 
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
 from overnight.codec import data_converter
 from overnight.errors import TemporalError
 from overnight.settings import Settings
+from overnight.tracing import interceptors
 
 DEFAULT_ADDRESS = "localhost:7233"
 
 
-async def connect_temporal(settings: Settings) -> Client:
+async def connect_temporal(settings: Settings, *, runtime: Runtime | None = None) -> Client:
     """Connect as the environment and Temporal's own TOML profiles say (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, ...), and
     encrypt what crosses where the settings have keys for it.
 
+    Args:
+        settings: for the keys.
+        runtime: with metrics, for a worker that has some; by default the process's own.
+
     Raises:
-        ConfigurationError: the keys make no sense, or the extra for them is not installed.
+        ConfigurationError: the keys make no sense, or the extra for them, or for traces, is not installed.
         TemporalError: it does not answer, refuses us, or the configuration makes no sense.
     """
     try:
@@ -24,9 +30,9 @@ async def connect_temporal(settings: Settings) -> Client:
     except (RuntimeError, ValueError) as error:
         raise TemporalError(f"Temporal's configuration makes no sense: {error}") from None
     config.setdefault("target_host", DEFAULT_ADDRESS)
-    converter = data_converter(settings)
+    converter, traced = data_converter(settings), interceptors()
     try:
-        return await Client.connect(**config, data_converter=converter)
+        return await Client.connect(**config, data_converter=converter, runtime=runtime, interceptors=traced)
     except (RuntimeError, RPCError) as error:
         raise TemporalError(
             f"Temporal does not answer at {config['target_host']}: {error}. "

@@ -1,38 +1,17 @@
-"""The one place where a status, a header or an exception of the wire becomes one of our three provider errors.
+"""HTTP calls to providers: each is one call, and one answer or one error of `overnight.providers._faults`.
 
-What a caller may do next is the only question, and reads and creates answer it differently: a read that failed half way
-can be repeated, a create whose answer was lost may have been accepted and paid. Nothing in here tries twice, follows a
-redirect (it would carry the key elsewhere), or writes a key, a prompt or a whole body into a text.
-
-==========================================  =================  ==============================  =================
-what happened                               a read, an upload  a create                        an answer
-==========================================  =================  ==============================  =================
-no connection, nothing sent                 transient          transient                       transient
-no answer, or one that cannot be read       transient          ambiguous                       ambiguous
-502 and 504                                 transient          ambiguous                       ambiguous
-408, 409 and every other 5xx                transient          ambiguous                       transient
-425, 429                                    transient          transient: these are refusals   transient
-429 with a code that waiting does not mend  permanent          permanent                       permanent
-all others                                  permanent          permanent                       permanent
-==========================================  =================  ==============================  =================
-
-An answer is one entry, asked for at once and paid for when it comes: what the provider calls an error is not paid for,
-and what a gateway says that lost the provider may hide an answer that is.
-
-Uploads stand with the reads: a file that was uploaded twice costs nothing. 503 and 529 mean a refusal when the
-provider says them, but proxies answer 503 as well when they lose a connection over which the request had gone; to look
-before creating again costs two minutes, to be wrong costs a batch.
+Nothing in here tries twice, follows a redirect (it would carry the key elsewhere), or writes a key, a prompt or a whole
+body into a text.
 """
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from http import HTTPStatus
-from typing import Any, assert_never
+from typing import Any
 
 import httpx
 
@@ -43,9 +22,11 @@ from overnight.errors import (
     ProviderError,
     TransientProviderError,
 )
+from overnight.providers._faults import Dialect, Repeat, error_class, silence_class
 from overnight.providers._headers import instant, is_rest, retry_after
 from overnight.providers._jsonl import BOM, LineSplitter
 from overnight.providers.base import LineBlock, ResultPosition
+from overnight.spans import provider_call
 
 CONNECT_TIMEOUT = 15.0
 """A TLS handshake across the world takes one second; a full accept queue lets a second SYN through after three."""
@@ -73,23 +54,10 @@ MAX_ERROR_BODY = 64 * 1024
 NOT_THE_REST = frozenset({HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE})
 """Answers to a request for the rest of a file that are of no use where they are not that: the whole is asked for."""
 
-REFUSED_FOR_NOW = frozenset({425, 429})
-FATE_UNKNOWN = frozenset({408, 409})
-ORIGIN_LOST = frozenset({502, 504})
-NOTHING_WAS_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol)
 WIRE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)
 
 KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "cf-ray")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """What a provider's error body says."""
-
-    code: str | None
-    message: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,28 +70,6 @@ class Body:
     chunks: AsyncIterator[bytes]
     length: int
     content_type: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dialect:
-    """What the shared client must know of one provider.
-
-    Attributes:
-        read_fault: reads the parsed body of an error answer.
-        final_codes: codes that come with a 429 and that no waiting mends, such as an account without money.
-    """
-
-    provider: str
-    read_fault: Callable[[Any], Fault]
-    final_codes: frozenset[str]
-
-
-class Repeat(Enum):
-    """What a call may cost when it is made twice: which column of the table above it is in."""
-
-    HARMLESS = "a read, an upload"
-    PAID_BATCH = "a create"
-    PAID_ANSWER = "an answer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,32 +100,6 @@ def whole(text: str, *, before: AsyncIterator[object] | None = None) -> Body:
 def json_body(value: Mapping[str, Any], *, before: AsyncIterator[object] | None = None) -> Body:
     """A value as a body; see `whole`."""
     return whole(json.dumps(value, separators=(",", ":")), before=before)
-
-
-def error_class(status: int, repeat: Repeat) -> type[ProviderError]:
-    """The table above, for statuses."""
-    if status in REFUSED_FOR_NOW:
-        return TransientProviderError
-    if status not in FATE_UNKNOWN and status < 500:
-        return PermanentProviderError
-    match repeat:
-        case Repeat.HARMLESS:
-            return TransientProviderError
-        case Repeat.PAID_BATCH:
-            return AmbiguousProviderError
-        case Repeat.PAID_ANSWER:
-            return AmbiguousProviderError if status in ORIGIN_LOST else TransientProviderError
-        case _:
-            assert_never(repeat)
-
-
-def silence_class(error: Exception, repeat: Repeat) -> type[ProviderError]:
-    """The table above, for calls without an answer."""
-    if isinstance(error, BAD_ADDRESS):
-        return PermanentProviderError
-    if repeat is not Repeat.HARMLESS and not isinstance(error, NOTHING_WAS_SENT):
-        return AmbiguousProviderError
-    return TransientProviderError
 
 
 class Api:
@@ -293,7 +213,10 @@ class Api:
                     start = 0
                     if response.status_code in NOT_THE_REST:
                         response = await stack.enter_async_context(self._stream(path, start))
-                await self._check_download(operation, response)
+                # Around the beginning alone: a span that is open while a generator rests is others' parent meanwhile.
+                with provider_call(self._dialect.provider, operation, "GET", path) as answered:
+                    answered(response.status_code)
+                    await self._check_download(operation, response)
                 yield start, response.aiter_bytes()
                 self._check_whole(operation, response)
         except WIRE_ERRORS as error:
@@ -340,13 +263,15 @@ class Api:
         return self._understood(call, await self._response(call), needs)
 
     async def _response(self, call: _Call) -> httpx.Response:
-        try:
-            response = await self._client.send(self._request(call))
-        except WIRE_ERRORS as error:
-            raise self._no_answer(call.operation, error, call.repeat) from None
-        if not response.is_success:
-            raise self._refusal(call.operation, response, call.repeat)
-        return response
+        with provider_call(self._dialect.provider, call.operation, call.method, call.path) as answered:
+            try:
+                response = await self._client.send(self._request(call))
+            except WIRE_ERRORS as error:
+                raise self._no_answer(call.operation, error, call.repeat) from None
+            answered(response.status_code)
+            if not response.is_success:
+                raise self._refusal(call.operation, response, call.repeat)
+            return response
 
     def _request(self, call: _Call) -> httpx.Request:
         url, body = self._base_url + call.path, call.body

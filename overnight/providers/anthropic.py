@@ -26,7 +26,8 @@ from overnight.providers._anthropic_facts import (
     wire_id,
 )
 from overnight.providers._canceling import cancel_or_look
-from overnight.providers._http import Api, Body, Dialect, Fault, whole
+from overnight.providers._faults import Dialect, Fault
+from overnight.providers._http import Api, Body, whole
 from overnight.providers._jsonl import gathered
 from overnight.providers._values import UnreadableLineError, as_object, as_text, clean, clean_code, count, read_line
 from overnight.providers.base import (

@@ -3,7 +3,7 @@
 An adapter knows one wire format. It renders requests, frames them as the provider wants them, moves bytes in both
 directions without holding a batch in memory, and translates the provider's words into ours. It decides nothing about
 when to call what, touches no database, and never retries: whether an error is worth another try is written on the
-error (`overnight.providers._http`), and who tries again is Temporal.
+error (`overnight.providers._faults`), and who tries again is Temporal.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence

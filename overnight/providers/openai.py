@@ -15,7 +15,8 @@ import httpx
 from overnight.batches import BatchStatus, Progress
 from overnight.errors import MissingKeyError, TransientProviderError
 from overnight.providers._canceling import cancel_or_look
-from overnight.providers._http import Api, Body, Dialect, Fault, json_body, whole
+from overnight.providers._faults import Dialect, Fault
+from overnight.providers._http import Api, Body, json_body, whole
 from overnight.providers._jsonl import gathered
 from overnight.providers._openai_facts import CHAT, EMBEDDINGS, RESPONSES, OpenAIFacts, frame, framed, status_of
 from overnight.providers._values import as_list, as_object, as_text, clean, clean_code, count

@@ -12,8 +12,9 @@ from overnight.errors import (
     ProviderError,
     TransientProviderError,
 )
+from overnight.providers._faults import Dialect, Fault
 from overnight.providers._headers import retry_after
-from overnight.providers._http import Api, Body, Dialect, Fault, json_body
+from overnight.providers._http import Api, Body, json_body
 from overnight.providers.base import ResultPosition
 
 KEY = "very-secret-0123456789"
