@@ -18,7 +18,8 @@ from overnight.contracts import bulk_task_queue
 from overnight.errors import OvernightError, UsageError
 from overnight.handling import handler_activities, process
 from overnight.handling.dispatch import DispatchActivities
-from overnight.handling.process import Workers, log_to_stderr, work_until_stopped
+from overnight.handling.process import Workers, work_until_stopped
+from overnight.logs import log_to_stderr
 from overnight.notifiers import notifiers_from
 from overnight.parts import Part
 from overnight.registry import load_modules
@@ -89,7 +90,9 @@ async def work(settings: Settings, *, only: Part | None = None) -> None:
         ServerError: Postgres or Temporal does not answer, or the schema is not this code's.
     """
     services = Services(settings, Store.from_settings(settings), notifiers_from(settings))
-    await work_until_stopped(services, lambda client: compose(client, services, only=only), ready=READY)
+    await work_until_stopped(
+        services, lambda client: compose(client, services, only=only), ready=READY, samples=only is not Part.BULK
+    )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -110,8 +113,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 stopped as asked, 1 a server is not there, 2 a setting or module is wrong."""
     options = parse(arguments)
-    log_to_stderr(options.log_level)
     try:
+        log_to_stderr(options.log_level)
         settings = Settings.from_environment()
         load_modules(options.modules)
         asyncio.run(work(settings, only=options.only))

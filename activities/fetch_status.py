@@ -9,9 +9,11 @@ from activities.reports import poll_report
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, PollReport
+from overnight.errors import ProviderError
 from overnight.handling.failures import step
+from overnight.metrics import POLLS, count
 from overnight.notices import Notice, NoticeKind
-from overnight.providers.base import ProviderReport
+from overnight.providers.base import Provider, ProviderReport
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +31,22 @@ class PollActivities:
         if batch.status.is_terminal or batch.provider_batch_id is None:
             return poll_report(batch)
         provider = self._services.provider(batch.provider)
-        report = await provider.fetch(batch.provider_batch_id)
+        report = await self._look(provider, batch.provider_batch_id)
         logger.info("batch %s: %s says %s", batch.id, batch.provider, report.status_word)
         if report.failure_code in provider.queue_full_codes:
             return await self._without_room(batch, report)
         batch = await self._store.batches.record_report(batch.id, report)
         await look_for_orphans(self._services, batch)
         return poll_report(batch)
+
+    async def _look(self, provider: Provider, provider_batch_id: str) -> ProviderReport:
+        try:
+            report = await provider.fetch(provider_batch_id)
+        except ProviderError as error:
+            count(POLLS, provider=provider.name, result=type(error).__name__)
+            raise
+        count(POLLS, provider=provider.name, result=report.status.value)
+        return report
 
     async def _without_room(self, batch: Batch, report: ProviderReport) -> PollReport:
         """Nothing ran. The batch is to be submitted again, unless nobody waits for it any more."""

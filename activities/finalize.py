@@ -1,6 +1,7 @@
 """Ingest: result lines into Postgres, from where a dead attempt stopped."""
 
 import logging
+from collections import Counter
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,10 +18,12 @@ from overnight.errors import ProviderError, TransientProviderError
 from overnight.handling.failures import full, public, step
 from overnight.handling.heartbeats import heartbeating
 from overnight.ingesting import Positions, Sorter, numbered
+from overnight.metrics import LINES, count, count_results
 from overnight.notices import Notice, NoticeKind
 from overnight.providers import provider_facts
 from overnight.providers.base import ProviderReport
 from overnight.storage.batches import MAX_AGE_EXCEEDED
+from overnight.storage.results import IngestedBlock
 from overnight.texts import storable
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,12 @@ def _is_final(batch: Batch, error: ProviderError, *, readable: bool) -> bool:
     return _age(batch) > _RESULTS_KEPT or (readable and error.status in _GONE and _is_over(batch))
 
 
+def _count_lines(batch: Batch, block: IngestedBlock) -> None:
+    count(LINES, block.accepted, provider=batch.provider, kind="accepted")
+    for kind, number in Counter(stray.kind for stray in block.strays).items():
+        count(LINES, number, provider=batch.provider, kind=kind)
+
+
 class IngestActivities:
     """From the provider's result files to rows."""
 
@@ -64,6 +73,7 @@ class IngestActivities:
             if batch.provider_batch_id is not None:
                 await self._ingest_what_there_is(batch, batch.provider_batch_id)
             await self._store.results.finish(batch.id, price_version=self._tariff(batch).version)
+            count_results(await self._store.batches.get(batch.id))
         return await self._report(batch)
 
     async def _ingest_what_there_is(self, batch: Batch, provider_batch_id: str) -> None:
@@ -101,6 +111,7 @@ class IngestActivities:
         async with heartbeating(progress.copy), aclosing(read_ahead(sorter.sorted(lines, position))) as blocks:
             async for block in blocks:
                 await self._store.results.write(batch.id, block)
+                _count_lines(batch, block)
                 position, progress["entries"] = block.after, len(sorter.seen)
         if report.progress.done and position.offset == 0 and not _is_over(batch):
             text = f"{report.progress.done} entries are said to be done, and the results are empty"

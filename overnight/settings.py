@@ -21,6 +21,8 @@ from overnight.errors import ConfigurationError
 from overnight.prices import PriceOverrides, read_overrides
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS, PollSchedule
 
+_PORTS = 65_535
+
 
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
@@ -40,6 +42,21 @@ def _safe_url(url: str) -> str:
         return url
     shown = f"{parts.scheme}://{host}"  # not the whole of it: a URL can carry a password
     raise ValueError(f"{shown!r} must be https:// and a host (plain http:// is taken for loopback addresses only)")
+
+
+def _socket_address(address: str | None) -> str | None:
+    """Names are not resolved: which address of several would be listened on is nobody's guess."""
+    if address is None:
+        return None
+    host, _, port = address.strip().rpartition(":")
+    host = {"": "127.0.0.1", "localhost": "127.0.0.1"}.get(host, host)
+    try:
+        ip_address(host.strip("[]"))
+        if 0 <= int(port) <= _PORTS:
+            return f"{host}:{port}"
+    except ValueError:
+        pass
+    raise ValueError("must be an IP address and a port, e.g. 127.0.0.1:9464")
 
 
 def _psycopg_url(url: str) -> str:
@@ -133,6 +150,13 @@ class Settings(BaseSettings):
             "without an answer, a list without our batch proves nothing."
         ),
     ] = timedelta(minutes=2)
+    search_attributes: Annotated[
+        bool | None,
+        Field(
+            description="Whether workflows set the search attributes that `overnight temporal setup` registers. By "
+            "default the namespace is asked; set it where a worker may not ask."
+        ),
+    ] = None
     codec_keys: Annotated[
         SecretStr | None,
         Field(
@@ -166,6 +190,14 @@ class Settings(BaseSettings):
     log_error_texts: Annotated[
         bool, Field(description="Log what handlers raise in full. It may quote prompts and answers: for development.")
     ] = False
+
+    metrics_address: Annotated[
+        str | None,
+        AfterValidator(_socket_address),
+        Field(
+            description="Where a worker serves Prometheus metrics, e.g. 127.0.0.1:9464; a port alone is on loopback."
+        ),
+    ] = None
 
     openai_api_key: Annotated[
         SecretStr | None, Field(validation_alias="OPENAI_API_KEY", description="OpenAI's key.")

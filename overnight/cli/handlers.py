@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from overnight.handling.process import log_to_stderr, serve_handlers
+from overnight.handling.process import serve_handlers
+from overnight.logs import log_to_stderr
 from overnight.registry import load_modules
 from overnight.settings import Settings
 

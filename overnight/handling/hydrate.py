@@ -8,6 +8,7 @@ from overnight.handling.failures import step
 from overnight.handling.heartbeats import heartbeating
 from overnight.handling.services import Services
 from overnight.hydrating import verdicts_of
+from overnight.metrics import count_outcomes
 from overnight.providers import provider_facts
 
 
@@ -24,6 +25,7 @@ class HydrateActivities:
         if batch.hydrated_at is None:
             await self._hydrate(batch)
             batch = await self._store.outputs.finish(batch.id)
+            count_outcomes(batch)
         return HydrateReport(outcomes=dict(batch.outcomes), cost=batch.cost.billed, list_cost=batch.cost.list_price)
 
     async def _hydrate(self, batch: Batch) -> None:

@@ -1,9 +1,10 @@
 """A process that works: from its settings to its orderly end, whatever it has on its task queue."""
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from types import TracebackType
@@ -13,6 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from overnight.handling import Services, handler_activities
+from overnight.metrics import runtime_of, sample
 from overnight.notifiers import notifiers_from
 from overnight.settings import Settings
 from overnight.storage.store import Store
@@ -62,15 +64,16 @@ class Workers:
         return await self._exits.__aexit__(kind, error, trace)
 
 
-def log_to_stderr(level: str) -> None:
-    """A process's own logging; libraries that log every request are kept down."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-async def work_until_stopped(services: Services, compose: Callable[[Client], Workers], *, ready: str) -> None:
+async def work_until_stopped(
+    services: Services, compose: Callable[[Client], Workers], *, ready: str, samples: bool = False
+) -> None:
     """Work until SIGINT or SIGTERM, then finish what is short.
+
+    Args:
+        services: what the activities stand on.
+        compose: makes the worker.
+        ready: what is logged once it works.
+        samples: also read the gauges from the database, if metrics are wanted.
 
     Raises:
         ServerError: Postgres or Temporal does not answer, or the schema is not this code's.
@@ -80,16 +83,31 @@ async def work_until_stopped(services: Services, compose: Callable[[Client], Wor
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
         await services.store.check()
-        client = await connect_temporal(services.settings)
+        client = await connect_temporal(services.settings, runtime=runtime_of(services.settings))
         await check_namespace(client)
         async with compose(client) as workers:
             task_queues = ", ".join(workers.task_queues)
             logger.info("%s: task queue %s, namespace %s", ready, task_queues, client.namespace)
-            await stopped.wait()
+            async with _sampling(services, client) if samples else contextlib.nullcontext():
+                await stopped.wait()
             logger.info("stopping: finishing what is short, handing over the rest")
     finally:
         await services.aclose()
         await asyncio.sleep(0.05)  # temporalio's threads must be done before the interpreter is (sdk-python issue 300)
+
+
+@contextlib.asynccontextmanager
+async def _sampling(services: Services, client: Client) -> AsyncIterator[None]:
+    if services.settings.metrics_address is None:
+        yield
+        return
+    task = asyncio.create_task(sample(services.store, client))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def handler_worker(client: Client, services: Services, task_queue: str) -> Worker:

@@ -20,7 +20,8 @@ _CANDIDATES_SHOWN = 5
 _START_TAKES = timedelta(minutes=2)
 
 
-def _conditions(wanted: BatchFilter) -> list[ColumnElement[bool]]:
+def conditions(wanted: BatchFilter) -> list[ColumnElement[bool]]:
+    """What a batch must meet to be among the wanted."""
     found: list[ColumnElement[bool]] = []
     if wanted.statuses:
         found.append(batches.c.status.in_([status.value for status in wanted.statuses]))
@@ -64,7 +65,7 @@ class BatchListing:
             limit: how many at most.
             before: only those that are older than this batch: the last one of the page before.
         """
-        query = select(batches).where(*_conditions(wanted)).order_by(batches.c.created_at.desc(), batches.c.id.desc())
+        query = select(batches).where(*conditions(wanted)).order_by(batches.c.created_at.desc(), batches.c.id.desc())
         if before is not None:
             last = select(batches.c.created_at, batches.c.id).where(batches.c.id == before).scalar_subquery()
             query = query.where(tuple_(batches.c.created_at, batches.c.id) < last)

@@ -51,6 +51,11 @@ class IngestedBlock:
     results: Sequence[NewResult]
     strays: Sequence[Stray]
 
+    @property
+    def accepted(self) -> int:
+        """How many lines are an entry's result. A line has no line end within, so each row has one."""
+        return self.plain.count(b"\n") + len(self.results)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LineCounts:

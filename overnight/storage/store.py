@@ -22,6 +22,7 @@ from overnight.storage.roles import apply_roles
 from overnight.storage.rounds import RoundStore
 from overnight.storage.strays import StrayStore
 from overnight.storage.submissions import SubmissionStore
+from overnight.storage.vitals import VitalStore
 
 
 class Store:
@@ -44,6 +45,7 @@ class Store:
         self.campaigns = CampaignStore(engine)
         self.filling = FillingStore(engine)
         self.rounds = RoundStore(engine)
+        self.vitals = VitalStore(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, pooled: bool = True) -> Self:

@@ -200,3 +200,35 @@ async def test_the_rows_of_one_batch_can_be_found_by_index(engine: AsyncEngine) 
             plan = str((await connection.exec_driver_sql("explain " + query.format(batch_id))).all())
             assert re.search("Index|Bitmap", plan), plan
             assert "Seq Scan" not in plan, plan
+
+
+async def test_the_gauges_cost_what_is_unfinished_however_much_is_finished(
+    store: Store, plans: Plans, engine: AsyncEngine
+) -> None:
+    first = await store.batches.create(new_batch())
+    finish = "update overnight.batches set sealed_at = now(), handler_dispatched_at = now()"
+    columns = "provider, model, endpoint, poll_waits, max_age"
+    copies = f"""
+        insert into overnight.batches (id, {columns})
+        select gen_random_uuid(), {columns} from overnight.batches, generate_series(1, 5000)
+    """
+    async with engine.begin() as connection:
+        for statement in (
+            copies,
+            finish,
+            f"update overnight.batches set handler_dispatched_at = null where id = '{first.id}'",
+        ):
+            await connection.execute(text(statement))
+    async with engine.connect() as connection:
+        await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(
+            text("vacuum analyze overnight.batches")
+        )
+
+    vitals = await store.vitals.read()
+    plan = await plans.of_each(store.vitals.read())
+
+    assert sum(vitals.unfinished.values()) == 1
+    assert vitals.needing_attention == 0
+    assert vitals.oldest_age >= timedelta(0)
+    assert "Seq Scan on batches" not in plan, plan
+    assert rows_touched(plan) <= 3, plan
