@@ -13,10 +13,11 @@ def poll_report(batch: Batch) -> PollReport:
         total=batch.progress.total,
         reason=batch.failure_code,  # the reason itself may be the provider's words, and those may quote a request
         submitted_at=batch.submitted_at,
+        provider_batch_id=batch.provider_batch_id,
     )
 
 
-def open_report(batch: Batch) -> OpenBatch:
+def open_report(batch: Batch, *, is_searchable: bool) -> OpenBatch:
     return OpenBatch(
         batch_id=batch.id,
         status=batch.status,
@@ -33,4 +34,6 @@ def open_report(batch: Batch) -> OpenBatch:
         handler_activity=batch.handler_activity,
         is_dispatched=batch.handler_dispatched_at is not None,
         uploads_first=provider_facts(batch.provider).uploads_first,
+        is_searchable=is_searchable,
+        trouble_code=batch.trouble_code,
     )

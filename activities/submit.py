@@ -38,7 +38,8 @@ class SubmitActivities:
             batch_id = await self._register(request.start.spec, request)
         assert batch_id is not None
         await self._seal(batch_id)
-        return open_report(await self._store.batches.claim(batch_id, request.workflow_id))
+        batch = await self._store.batches.claim(batch_id, request.workflow_id)
+        return open_report(batch, is_searchable=await self._services.attributes.are_known(activity.client()))
 
     async def _register(self, spec: BatchSpec, request: OpenRequest) -> UUID:
         """The batch id follows from the run, so that a repeated attempt finds what an earlier one registered."""

@@ -34,6 +34,7 @@ from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
 from overnight.tasks import Task
 from overnight.temporal import connect_temporal
+from overnight.wording import details_of, summary_of
 
 OutputT = TypeVar("OutputT")
 OptionsT = TypeVar("OptionsT", bound=BatchOptions)
@@ -133,7 +134,8 @@ class BatchHandle(Handle):
             BatchStart(batch_id=self.id),
             workflow_id=contracts.workflow_id(self.id),
             first=first,
-            summary=f"{batch.entry_count} entries for {batch.model}",
+            summary=summary_of(batch),
+            details=details_of(batch),
         )
 
     async def wait(self) -> Batch:

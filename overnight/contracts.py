@@ -32,6 +32,7 @@ POLL_NOW = "poll_now"
 RETRY_HANDLER = "retry_handler"
 SKIP_HANDLER = "skip_handler"
 PROGRESS = "progress"
+TROUBLE = "trouble"
 
 
 def workflow_id(batch_id: UUID) -> str:
@@ -116,6 +117,7 @@ class PollState(Payload):
     cancel_sent: bool = False
     gave_up_at: datetime | None = None
     refusals: int = 0
+    trouble: "Trouble | None" = None
 
 
 class StartPayload(Payload):
@@ -191,6 +193,11 @@ class OpenBatch(Handled):
     """Somebody asked before this workflow ran; no signal will come again for it."""
     uploads_first: bool = True
     """Whether the provider takes the input in a step of its own, before the create."""
+    is_searchable: bool = False
+    """Whether the namespace knows our search attributes. Decided once, by the worker that opens the batch, and recorded
+    with its answer, so that a replay decides the same."""
+    trouble_code: str | None = None
+    """What kept an earlier workflow of this batch from going on."""
 
     @property
     def subject(self) -> Mapping[str, UUID]:
@@ -218,6 +225,7 @@ class PollReport(Payload):
     total: int = 0
     reason: str | None = None
     submitted_at: datetime | None = None
+    provider_batch_id: str | None = None
     resubmit: bool = False
     """The provider's queue was full: nothing ran, nothing was paid, and the batch is to be submitted again later."""
 
@@ -263,12 +271,18 @@ class DispatchReport(Payload):
 
 
 class Trouble(Payload):
-    """What keeps a step from succeeding where no attempt of the step can say so itself."""
+    """What keeps a step from succeeding. The workflow tells of it where no attempt of the step can, and is told of it
+    where only the attempts know.
+    """
 
     batch_id: UUID | None = None
     campaign_id: UUID | None = None
     code: str
     text: str
+    kind: str = ""
+    """The name of the error."""
+    needs_attention: bool = True
+    """Whether somebody must mend it; what is false is waited out."""
 
 
 class CleanUpReport(Payload):

@@ -58,7 +58,16 @@ class Handle:
     async def _workflow(self) -> WorkflowHandle[Any, Any]:
         return self._overnight.temporal.get_workflow_handle(await self._workflow_id())
 
-    async def _start(self, workflow: str, start: BaseModel, *, workflow_id: str, first: bool, summary: str) -> None:
+    async def _start(  # noqa: PLR0913 - what a workflow is started with
+        self,
+        workflow: str,
+        start: BaseModel,
+        *,
+        workflow_id: str,
+        first: bool,
+        summary: str,
+        details: str | None = None,
+    ) -> None:
         # Whoever sealed it is content with any workflow of this id: it can only be the right one.
         conflict = WorkflowIDConflictPolicy.USE_EXISTING if first else WorkflowIDConflictPolicy.FAIL
         try:
@@ -70,6 +79,7 @@ class Handle:
                 id_conflict_policy=conflict,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 static_summary=summary,
+                static_details=details,
             )
         except WorkflowAlreadyStartedError:
             raise BatchClosedError(self.id, "submit", what=self._what) from None

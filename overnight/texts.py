@@ -1,12 +1,25 @@
-"""Text from outside, made fit for where it goes."""
+"""Text from outside, made fit for where it goes, and ours as people say it."""
 
 import re
+from datetime import timedelta
 
 from pydantic import ValidationError
 
 MAX_TOLD = 2000
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def duration(length: timedelta) -> str:
+    """As people say it: "45s", "5m", "1h 30m"."""
+    seconds = round(length.total_seconds())
+    if seconds < 60:
+        return f"{length.total_seconds():.3g}s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes}m {seconds}s" if seconds else f"{minutes}m"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if minutes else f"{hours}h"
 
 
 def storable(text: str) -> str:

@@ -21,10 +21,13 @@ with workflow.unsafe.imports_passed_through():
         PollReport,
         PollState,
         ProgressReport,
+        Trouble,
     )
+    from overnight.texts import duration
     from workflows import options, texts
     from workflows.canceling import cancellation_as_signal
     from workflows.handling import Handling
+    from workflows.showing import Showing
 
 
 @workflow.defn(name=contracts.WORKFLOW)
@@ -48,7 +51,9 @@ class BatchWorkflow:
         self._gave_up_at = resume.gave_up_at
         self._refusals = resume.refusals
         self._is_submitted = False
-        self._handling = Handling(self._complain)
+        self._showing = Showing(resume.trouble)
+        self._summarized: BatchSummary | None = None
+        self._handling = Handling(self._in_trouble)
         self._woken = False
 
     @workflow.run
@@ -65,7 +70,7 @@ class BatchWorkflow:
             await self._submit(batch)
             await self._poll_until_over(batch)
         await self._ingest(batch)
-        summary = self._summary(batch, await self._hydrate(batch))
+        self._summarized = summary = self._summary(batch, await self._hydrate(batch))
         await self._dispatch(batch, summary)
         await self._clean_up(batch)
         self._enter("done")
@@ -82,7 +87,10 @@ class BatchWorkflow:
             **options.OPEN,
         )
         self._batch = batch
-        self._report = PollReport(status=batch.status, submitted_at=batch.submitted_at)
+        self._showing.opened(batch)
+        self._report = PollReport(
+            status=batch.status, submitted_at=batch.submitted_at, provider_batch_id=batch.provider_batch_id
+        )
         self._is_submitted = batch.provider_batch_id is not None
         if batch.cancel_requested:
             self.cancel()
@@ -94,8 +102,10 @@ class BatchWorkflow:
         if self._is_submitted or self._cancel_requested:
             return
         self._enter("submit")
-        if batch.uploads_first and not await self._unless_cancelled(self._start_upload(batch)):
-            return
+        if batch.uploads_first:
+            if not await self._unless_cancelled(self._start_upload(batch)):
+                return
+            self._settle()
         create = workflow.start_activity(
             contracts.create_provider_batch,
             BatchRef(batch_id=batch.batch_id),
@@ -173,12 +183,13 @@ class BatchWorkflow:
         self._next_poll_at = workflow.now() + wait
         self._show()
         try:
-            await workflow.wait_condition(
-                self._is_called, timeout=wait, timeout_summary=texts.waiting(self._report, self._polls, wait)
-            )
+            await workflow.wait_condition(self._is_called, timeout=wait, timeout_summary=self._wait_says(wait))
         except TimeoutError:
             self._waits += 1
         self._woken, self._next_poll_at, self._asked_wait = False, None, None
+
+    def _wait_says(self, wait: timedelta) -> str:
+        return texts.waiting(self._report, self._polls, wait, failed=self._last_error is not None)
 
     async def _wait_for_room(self, batch: OpenBatch) -> None:
         """The provider took the batch and then had no room for it: nothing ran, and nothing was paid."""
@@ -189,7 +200,7 @@ class BatchWorkflow:
             await workflow.wait_condition(
                 self._is_called,
                 timeout=wait,
-                timeout_summary=f"the provider's queue is full; submit again in {texts.duration(wait)}",
+                timeout_summary=f"the provider's queue is full; submit again in {duration(wait)}",
             )
         self._woken, self._next_poll_at = False, None
 
@@ -263,6 +274,7 @@ class BatchWorkflow:
             cancel_sent=self._cancel_sent,
             gave_up_at=self._gave_up_at,
             refusals=self._refusals,
+            trouble=self._showing.trouble,
         )
         workflow.continue_as_new(BatchStart(batch_id=batch.batch_id, resume=state))
 
@@ -290,6 +302,11 @@ class BatchWorkflow:
         """Do not run the handler, or not again: the batch is done without it."""
         self._handling.skip()
 
+    @workflow.signal(name=contracts.TROUBLE)
+    def trouble(self, trouble: Trouble) -> None:
+        """A step's own word that it fails: Temporal tries it again and tells the workflow nothing."""
+        self._in_trouble(trouble)
+
     @workflow.query(name=contracts.PROGRESS)
     def progress(self) -> ProgressReport:
         """How far the batch has come."""
@@ -310,32 +327,42 @@ class BatchWorkflow:
 
     def _enter(self, step: str) -> None:
         self._step = step
-        self._show()
+        self._settle()
 
     def _take(self, report: PollReport) -> None:
-        self._report, self._last_error = report, None
-        self._show()
+        self._report = report
+        self._settle()
+
+    def _settle(self) -> None:
+        """A step has succeeded."""
+        self._last_error = None
+        self._in_trouble(None)
 
     def _note(self, error: ActivityError) -> None:
         cause = error.cause
         self._asked_wait = cause.next_retry_delay if isinstance(cause, ApplicationError) else None
-        self._complain(str(cause or error))
+        self._last_error = str(cause or error)
+        self._show()
 
-    def _complain(self, text: str | None) -> None:
-        self._last_error = text
+    def _in_trouble(self, trouble: Trouble | None) -> None:
+        self._showing.trouble = trouble
+        self._last_error = trouble.text if trouble else self._last_error
         self._show()
 
     def _show(self) -> None:
         if self._batch is None:
             return
-        workflow.set_current_details(
-            texts.details(
-                self._batch,
-                self._report,
+        self._showing.show(
+            texts.View(
+                batch=self._batch,
+                report=self._report,
                 step=self._step,
                 polls=self._polls,
+                now=workflow.now(),
                 next_poll_at=self._next_poll_at,
                 last_error=self._last_error,
+                trouble=self._showing.trouble,
+                summary=self._summarized,
             )
         )
 

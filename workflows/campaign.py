@@ -25,8 +25,9 @@ with workflow.unsafe.imports_passed_through():
         RoundRequest,
         StopRequest,
     )
-    from overnight.contracts import BatchStart, BatchSummary
+    from overnight.contracts import BatchStart, BatchSummary, Trouble
     from overnight.pace import Pace
+    from overnight.texts import duration
     from workflows import options, texts
     from workflows.canceling import cancellation_as_signal
     from workflows.handling import Handling
@@ -58,7 +59,7 @@ class CampaignWorkflow:
         self._woken = False
         self._next_look_at: datetime | None = None
         self._watches: set[asyncio.Task[None]] = set()
-        self._handling = Handling(self._complain)
+        self._handling = Handling(self._in_trouble)
 
     @workflow.run
     async def run(self, start: CampaignStart | None = None) -> CampaignSummary:
@@ -184,7 +185,7 @@ class CampaignWorkflow:
             await workflow.wait_condition(
                 lambda: self._woken or self._is_stop_due(campaign),
                 timeout=wait,
-                timeout_summary=f"{len(self._running)} batches run; look again in {texts.duration(wait)}",
+                timeout_summary=f"{len(self._running)} batches run; look again in {duration(wait)}",
             )
         except TimeoutError:
             self._looks += 1
@@ -288,8 +289,8 @@ class CampaignWorkflow:
         self._step = step
         self._show()
 
-    def _complain(self, text: str | None) -> None:
-        self._last_error = text
+    def _in_trouble(self, trouble: Trouble | None) -> None:
+        self._last_error = trouble.text if trouble else None
         self._show()
 
     def _show(self) -> None:

@@ -36,8 +36,8 @@ class Handling:
     Nothing here gives up by itself: a handler that cannot run is waited for, visibly, until it can or is skipped.
     """
 
-    def __init__(self, complain: Callable[[str | None], None]) -> None:
-        self._complain = complain
+    def __init__(self, in_trouble: Callable[[Trouble | None], None]) -> None:
+        self._in_trouble = in_trouble
         self._order: str | None = None
         self._is_patient = False
         """Somebody was told that nobody polls the task queue; from then on it is only waited."""
@@ -61,7 +61,7 @@ class Handling:
                 raise
             await self._tell_untaken(batch, "hydrate_results")
         report = await self._start_hydration(batch, None)
-        self._complain(None)
+        self._in_trouble(None)
         return report
 
     def _start_hydration(self, batch: OpenBatch, patience: timedelta | None) -> workflow.ActivityHandle[HydrateReport]:
@@ -137,7 +137,7 @@ class Handling:
             if self._order is None:
                 await self._bear(handled, error)
             return False
-        self._complain(None)
+        self._in_trouble(None)
         return True
 
     async def _bear(self, handled: Handled, error: ActivityError) -> None:
@@ -146,7 +146,6 @@ class Handling:
             self._is_patient = True
             await self._tell_untaken(handled, "the handler")
             return
-        self._complain(str(error.cause or error))
         await self._tell(handled, "handler_failed", texts.failed_for_good(handled, options.HANDLER_PAUSE))
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(lambda: self._order is not None, timeout=options.HANDLER_PAUSE)
@@ -154,12 +153,11 @@ class Handling:
     # Telling.
 
     async def _tell_untaken(self, handled: Handled, step: str) -> None:
-        text = texts.untaken(step, handled, options.PATIENCE)
-        self._complain(text)
-        await self._tell(handled, "no_handler_worker", text)
+        await self._tell(handled, "no_handler_worker", texts.untaken(step, handled, options.PATIENCE))
 
     async def _tell(self, handled: Handled, code: str, text: str) -> None:
         trouble = Trouble(**handled.subject, code=code, text=text)
+        self._in_trouble(trouble)
         with contextlib.suppress(ActivityError):  # nothing is held up because nobody can be told of it
             await workflow.execute_activity(contracts.report_trouble, trouble, summary=code, **options.TELL)
 

@@ -1,31 +1,39 @@
 """What the Temporal UI says about a batch: texts for people, from values; no prompt or response is ever among them."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from overnight.campaign_contracts import CampaignProgress, OpenCampaign
-from overnight.contracts import Handled, OpenBatch, PollReport
+from overnight.contracts import BatchSummary, Handled, OpenBatch, PollReport, Trouble
+from overnight.texts import duration
+
+RUNBOOK = "docs/runbook.md"
 
 
-def duration(length: timedelta) -> str:
-    """As people say it: "45s", "5m", "1h 30m"."""
-    seconds = round(length.total_seconds())
-    if seconds < 60:
-        return f"{length.total_seconds():.3g}s"
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes}m {seconds}s" if seconds else f"{minutes}m"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes}m" if minutes else f"{hours}h"
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """All that the current details are made of."""
+
+    batch: OpenBatch
+    report: PollReport
+    step: str
+    polls: int
+    now: datetime
+    next_poll_at: datetime | None = None
+    last_error: str | None = None
+    trouble: Trouble | None = None
+    summary: BatchSummary | None = None
 
 
 def progress(report: PollReport) -> str:
-    """One line: the status, and how many are done."""
-    return f"{report.status.value}, {report.done} of {report.total} done" if report.total else report.status.value
+    """The status, and how many are done. (A slash between numbers would be a fraction to the UI.)"""
+    return f"{report.status.value} {report.done:,} of {report.total:,}" if report.total else report.status.value
 
 
-def waiting(report: PollReport, polls: int, wait: timedelta) -> str:
-    """Beside a timer: what the last poll said, and when the next one is."""
-    return f"{progress(report)}; poll {polls + 1} in {duration(wait)}"
+def waiting(report: PollReport, polls: int, wait: timedelta, *, failed: bool = False) -> str:
+    """Beside a timer: what the last poll said, and when the next one is. In the UI's timeline this is the log."""
+    said = "failed" if failed else progress(report)
+    return f"{f'poll {polls}' if polls else 'created'}: {said}, next in {duration(wait)}"
 
 
 def there(what: str, task_queue: str | None) -> str:
@@ -51,26 +59,94 @@ def failed_for_good(handled: Handled, pause: timedelta) -> str:
     return f"Running {handler(handled)} failed and is not to be tried again. It is, all the same, in {duration(pause)}."
 
 
-def details(  # noqa: PLR0913 - one argument per line of the text
-    batch: OpenBatch,
-    report: PollReport,
-    *,
-    step: str,
-    polls: int,
-    next_poll_at: datetime | None,
-    last_error: str | None,
-) -> str:
+def details(view: View) -> str:
     """The workflow's current details, in Markdown."""
+    return "\n\n".join(part for part in (_headline(view), _trouble(view), _facts(view)) if part)
+
+
+def _headline(view: View) -> str:
+    return f"**{_doing(view)}** — {progress(view.report)}"
+
+
+def _doing(view: View) -> str:
+    if view.trouble and view.trouble.needs_attention:
+        return f"Needs attention: {view.step}"
+    return view.step
+
+
+def _trouble(view: View) -> str:
+    trouble = view.trouble
+    if trouble is None:
+        return f"Last error: {view.last_error}" if view.last_error else ""
+    todo = advice(trouble, view.batch)
+    newer = view.last_error if view.last_error and view.last_error != trouble.text else None
+    more = f" More in {RUNBOOK}." if trouble.needs_attention else ""
+    return f"> Last error: {newer or trouble.text} (`{trouble.code}`)\n>\n> **What to do:** {todo}{more}"
+
+
+def advice(trouble: Trouble, batch: OpenBatch) -> str:
+    """What a person does about trouble of a kind: the name of the error that a step failed with."""
+    match trouble.kind:
+        case "TransientProviderError":
+            return "nothing; it is waited out, and tried again by itself."
+        case "AmbiguousProviderError" | "StillInDoubtError":
+            return (
+                f"nothing for ten minutes. If it stays, look in {batch.provider}'s console for a batch that may be "
+                f"this one; `overnight doctor` lists what is in doubt. Never create it by hand."
+            )
+        case "PermanentProviderError":
+            return (
+                f"see what {batch.provider} refuses, usually the key or the account; mend it and restart the worker. "
+                f"The signal `poll_now` tries at once."
+            )
+        case "ConfigurationError" | "MissingKeyError" | "MissingExtraError":
+            return "set what is missing in the worker's environment and restart the worker."
+        case "UnknownHandlerError" | "UnknownTaskError":
+            return "start the worker with the module that defines it: `overnight worker --import MODULE`."
+        case _:
+            return _advice_for_code(trouble, batch)
+
+
+def _advice_for_code(trouble: Trouble, batch: OpenBatch) -> str:
+    show = f"`overnight show {batch.batch_id}`"
+    skip = f"`overnight skip-handler {batch.batch_id}`"
+    if trouble.kind == "HandlerFailedError" or trouble.code == "handler_failed":
+        retry = f"`overnight retry-handler {batch.batch_id}`"
+        return f"{show} has the whole error. Mend the handler and deploy it, then {retry}; or {skip}."
+    if trouble.code == "no_handler_worker":
+        return f"run a worker on task queue `{batch.handler_task_queue}`; it goes on by itself then. Or {skip}."
+    return f"{show} has the whole error, and the worker's log its circumstances."
+
+
+def _facts(view: View) -> str:
+    batch, report = view.batch, view.report
     lines = [
-        f"**{step}** — {progress(report)}",
-        f"- model: `{batch.model}` at {batch.provider}, {batch.entry_count} entries",
-        f"- provider batch: `{batch.provider_batch_id}`" if batch.provider_batch_id else "",
-        f"- polls: {polls}" + (f", next at {next_poll_at:%Y-%m-%d %H:%M:%S} UTC" if next_poll_at else ""),
+        f"- batch: `{batch.batch_id}`",
+        f"- model: `{batch.model}` at {batch.provider}, {batch.entry_count:,} entries",
+        f"- provider batch: `{report.provider_batch_id}`" if report.provider_batch_id else "",
+        _age(view),
+        f"- polls: {view.polls}" + (f", next at {_at(view.next_poll_at)}" if view.next_poll_at else ""),
         f"- handler: {handler(batch)}",
-        f"- last error: {last_error}" if last_error else "",
         f"- reason: {report.reason}" if report.reason else "",
+        _outcome(view.summary) if view.summary else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _age(view: View) -> str:
+    since = view.report.submitted_at
+    if since is None:
+        return ""
+    age = f"- submitted: {_at(since)}; {duration(max(view.now - since, timedelta(0)))} old at {_at(view.now)}"
+    return age if view.report.status.is_terminal else f"{age}; given up at {_at(since + view.batch.max_age)}"
+
+
+def _outcome(summary: BatchSummary) -> str:
+    counts = ", ".join(f"{count:,} {outcome.value}" for outcome, count in sorted(summary.outcomes.items()) if count)
+    # No dollar signs: the UI takes what stands between two of them for a formula.
+    cost = f"{summary.cost:f} USD" if summary.cost is not None else "unknown"
+    saved = f", {summary.list_cost:f} USD without batching" if summary.list_cost is not None else ""
+    return f"- outcomes: {counts}\n- cost: {cost}{saved}"
 
 
 def campaign_details(campaign: OpenCampaign, progress: CampaignProgress) -> str:
@@ -82,8 +158,12 @@ def campaign_details(campaign: OpenCampaign, progress: CampaignProgress) -> str:
         f"- model: `{campaign.model}` at {campaign.provider}, {campaign.entry_count} entries",
         f"- batches: {counts}" if counts else "",
         f"- at once: {progress.running} run, {progress.limit} of at most {campaign.max_concurrent_batches} may"
-        + (f"; next look at {next_look_at:%Y-%m-%d %H:%M:%S} UTC" if next_look_at else ""),
+        + (f"; next look at {_at(next_look_at)}" if next_look_at else ""),
         f"- handler: {handler(campaign)}",
         f"- last error: {progress.last_error}" if progress.last_error else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

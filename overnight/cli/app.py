@@ -34,6 +34,8 @@ app = typer.Typer(
 )
 db = typer.Typer(help="The database schema.", no_args_is_help=True)
 app.add_typer(db, name="db")
+temporal = typer.Typer(help="The Temporal namespace.", no_args_is_help=True)
+app.add_typer(temporal, name="temporal")
 
 app.add_typer(file_commands.commands)
 app.add_typer(batch_commands.commands)
@@ -65,6 +67,17 @@ def db_roles(
         return
     finish(apply_roles(prefix))
     typer.echo(f"The roles {prefix}_migrations, _worker, _client and _reader have what they need.")
+
+
+@temporal.command("setup")
+def temporal_setup(as_json: AsJson = False) -> None:
+    """Register the search attributes in the namespace that TEMPORAL_NAMESPACE names; repeating it changes nothing.
+
+    Keys of the JSON: namespace, search_attributes (name to "added" or "present").
+    """
+    from overnight.cli.temporal import setting_up  # noqa: PLC0415 - imported when it runs
+
+    finish(setting_up(as_json=as_json))
 
 
 @app.command()

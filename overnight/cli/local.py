@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from overnight.attributes import KINDS
 from overnight.cli.application import worker_command, worker_environment
 from overnight.cli.database import upgrade
 from overnight.cli.environment import (
@@ -123,6 +124,7 @@ def _stack(plan: Plan) -> AbstractAsyncContextManager[Stack]:
         postgres_port=_if_free(plan.ports.postgres),
         temporal_port=_if_free(plan.ports.temporal),
         ui_port=_if_free(plan.ports.ui),
+        search_attributes=KINDS,
     )
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from overnight import contracts
+from overnight.contracts import Trouble
 from overnight.errors import (
     AmbiguousProviderError,
     ConfigurationError,
@@ -25,16 +27,20 @@ from overnight.errors import (
     TransientProviderError,
     UsageError,
 )
+from overnight.logs import concerning
+from overnight.metrics import STEP_FAILURES, count
 from overnight.settings import Settings
 from overnight.storage.submissions import SubmissionBusyError
 
 if TYPE_CHECKING:
-    from overnight.handling.services import Services
+    from overnight.handling.services import Services, Subject
 
 logger = logging.getLogger(__name__)
 
 # Somebody has to mend it: asking more often helps nobody, asking less often delays the healing.
 _BEFORE_MENDED = timedelta(minutes=5)
+
+_TELLING = timedelta(seconds=5)
 
 
 def _pause(error: Exception, settings: Settings) -> timedelta | None:
@@ -116,9 +122,23 @@ def translated(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitabl
     return translating
 
 
-def _count(failure: ApplicationError) -> None:
-    meter = activity.metric_meter().with_additional_attributes({"error": failure.type or "unknown"})
-    meter.create_counter("overnight_step_failures", "Failed attempts of a batch's steps.").add(1)
+async def _tell_workflow(trouble: Trouble | None) -> None:
+    """Temporal retries a step without a word to its workflow, whose details and search attributes then say nothing of
+    it. Best effort: the database's note is the one that counts. A campaign's workflow shows no trouble of its steps.
+    """
+    if trouble is not None and trouble.batch_id is not None:
+        workflow = activity.client().get_workflow_handle(activity.info().workflow_id or "")
+        await workflow.signal(contracts.TROUBLE, trouble, rpc_timeout=_TELLING)
+
+
+async def _failed(services: "Services", subject: "Subject", error: Exception) -> ApplicationError:
+    """Note and tell of it, as far as that can be done, and give what Temporal is to see."""
+    with contextlib.suppress(Exception):  # the database may be what is ill
+        await _tell_workflow(await services.failed(subject, error))
+    failure = application_error(error, services.settings)
+    count(STEP_FAILURES, error=failure.type or "unknown")
+    logger.warning("%s: %s failed: %s", subject, activity.info().activity_type, failure.message)
+    return failure
 
 
 def step(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitable[R]]:
@@ -128,20 +148,15 @@ def step(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitable[R]]:
 
     @functools.wraps(run)
     async def stepping(self: S, request: B) -> R:
-        services = self._services
-        subject = services.subject(request)
-        try:
-            result = await run(self, request)
-        except Exception as error:  # noqa: BLE001 - the one place where every failure passes
-            with contextlib.suppress(Exception):  # the database may be what is ill
-                await services.failed(subject, error)
-            failure = application_error(error, services.settings)
-            _count(failure)
-            logger.warning("%s: %s failed: %s", subject, activity.info().activity_type, failure.message)
-            # Without `from None` the cause would travel along, text and all.
-            raise failure from None
-        with contextlib.suppress(Exception):  # what was done is done, even if nobody can be told
-            await services.succeeded(subject)
-        return result
+        subject = self._services.subject(request)
+        with concerning(subject.batch_id):
+            try:
+                result = await run(self, request)
+            except Exception as error:  # noqa: BLE001 - the one place where every failure passes
+                # Without `from None` the cause would travel along, text and all.
+                raise await _failed(self._services, subject, error) from None
+            with contextlib.suppress(Exception):  # what was done is done, even if nobody can be told
+                await self._services.succeeded(subject)
+            return result
 
     return stepping

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from overnight.contracts import Trouble
 from overnight.errors import (
     AmbiguousProviderError,
     ConfigurationError,
@@ -14,12 +15,14 @@ from overnight.errors import (
     PermanentProviderError,
     ProviderError,
     TransientProviderError,
+    UnknownNameError,
 )
 from overnight.handling.failures import full, public
 from overnight.notices import LoggingNotifier, Notice, NoticeKind, Notifier, Notifiers
 from overnight.settings import Settings
 from overnight.storage.store import Store
 from overnight.storage.troubles import Troubled
+from overnight.temporal_setup import KnownAttributes
 from overnight.texts import storable
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,17 @@ class Subject:
         """Something to know about it."""
         return Notice(kind=kind, batch_id=self.batch_id, campaign_id=self.campaign_id, code=code, text=text)
 
+    def trouble(self, *, code: str, text: str, kind: str, needs_attention: bool) -> Trouble:
+        """What keeps it from going on."""
+        return Trouble(
+            batch_id=self.batch_id,
+            campaign_id=self.campaign_id,
+            code=code,
+            text=text,
+            kind=kind,
+            needs_attention=needs_attention,
+        )
+
     def __str__(self) -> str:
         return f"batch {self.batch_id}" if self.batch_id else f"campaign {self.campaign_id}"
 
@@ -54,6 +68,7 @@ class Services:
     def __init__(self, settings: Settings, store: Store, notifiers: Sequence[Notifier] = ()) -> None:
         self.settings, self.store = settings, store
         self.notifiers = Notifiers([LoggingNotifier(), *notifiers])
+        self.attributes = KnownAttributes(settings.search_attributes)
 
     def subject(self, request: Any) -> Subject:
         """Whose trouble a step's is: the batch's, or the campaign's, that it is asked with."""
@@ -62,20 +77,26 @@ class Services:
             return Subject(store=self.store.campaigns, campaign_id=campaign_id)
         return Subject(store=self.store.batches, batch_id=request.batch_id)
 
-    async def failed(self, subject: Subject, error: Exception) -> None:
-        """A step failed: keep its whole text where it may be kept, and say so if it is news."""
+    async def failed(self, subject: Subject, error: Exception) -> Trouble | None:
+        """A step failed: keep its whole text where it may be kept, and say so if it is news, which is returned then."""
         text = public(error)
         if text != str(error) or isinstance(error, HandlerFailedError):
             # The stack trace is for development: its last line quotes what the error quotes.
             trace = (error.__cause__ or error) if self.settings.log_error_texts else None
             logger.error("%s: %s", subject, text, exc_info=trace)
             await subject.store.record_error(subject.id, storable(full(error)[:4000]))
-        await self.in_trouble(subject, _code(error), text, _kind(error))
+        code, kind = _code(error), _kind(error)
+        if not await self.in_trouble(subject, code, text, kind):
+            return None
+        urgent = kind is NoticeKind.ATTENTION or isinstance(error, (AmbiguousProviderError, UnknownNameError))
+        return subject.trouble(code=code, text=text, kind=type(error).__name__, needs_attention=urgent)
 
-    async def in_trouble(self, subject: Subject, code: str, text: str, kind: NoticeKind) -> None:
-        """Note what keeps a batch or campaign from going on, and say so if it is news."""
-        if await subject.store.note_trouble(subject.id, code, urgent=kind is NoticeKind.ATTENTION):
+    async def in_trouble(self, subject: Subject, code: str, text: str, kind: NoticeKind) -> bool:
+        """Note what keeps a batch or campaign from going on, and say so if it is news; returns whether it is."""
+        is_news = await subject.store.note_trouble(subject.id, code, urgent=kind is NoticeKind.ATTENTION)
+        if is_news:
             await self.notifiers.notify(subject.notice(kind=kind, code=code, text=text))
+        return is_news
 
     async def succeeded(self, subject: Subject) -> None:
         """A step succeeded: if steps failed before, that is over."""

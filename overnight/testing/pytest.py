@@ -31,6 +31,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
 
+from overnight.attributes import KINDS
 from overnight.cli.environment import PROVIDERS, local_environment, provider_variables, server_variables
 from overnight.client import Overnight
 from overnight.embedded import EmbeddedPostgres, EmbeddedTemporal
@@ -71,7 +72,7 @@ def overnight_postgres(overnight_portal: BlockingPortal) -> Iterator[EmbeddedPos
 @pytest.fixture(scope="session")
 def overnight_temporal(overnight_portal: BlockingPortal) -> Iterator[EmbeddedTemporal]:
     """A running Temporal dev server, in memory, with timers that are exact to 10 ms instead of a second."""
-    server = EmbeddedTemporal(dynamic_config={"history.timerProcessorMaxTimeShift": "10ms"})
+    server = EmbeddedTemporal(search_attributes=KINDS, dynamic_config={"history.timerProcessorMaxTimeShift": "10ms"})
     with overnight_portal.wrap_async_context_manager(server):
         yield server
 

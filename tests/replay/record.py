@@ -10,13 +10,27 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from overnight.attributes import KINDS
 from overnight.batches import BatchStatus
-from overnight.contracts import CANCEL, POLL_NOW, PROGRESS, RETRY_HANDLER, SKIP_HANDLER, PollState, ProgressReport
+from overnight.contracts import (
+    CANCEL,
+    POLL_NOW,
+    PROGRESS,
+    RETRY_HANDLER,
+    SKIP_HANDLER,
+    TROUBLE,
+    PollState,
+    ProgressReport,
+    Trouble,
+)
 from tests.replay.campaign_scripts import CAMPAIGN_SCRIPTS, CampaignScript
 from tests.workflow.campaign_stage import CampaignStage
 from tests.workflow.stage import Stage, says, transient
@@ -129,6 +143,21 @@ async def handled_by_an_activity(stage: Stage) -> WorkflowHandle:
     return await stage.start()
 
 
+async def searchable_and_in_trouble(stage: Stage) -> WorkflowHandle:
+    """The namespace knows our attributes; a handler fails, says so, and is mended."""
+    keys = {name: getattr(IndexedValueType, f"INDEXED_VALUE_TYPE_{kind.upper()}") for name, kind in KINDS.items()}
+    client = stage.environment.client
+    await client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(namespace=client.namespace, search_attributes=keys)
+    )
+    stage.opened, stage.polls = {"is_searchable": True}, [RUNNING, says(BatchStatus.ENDED)]
+    stage.handler_failures = 1
+    handle = await _waiting(stage)
+    trouble = Trouble(batch_id=uuid4(), code="handler_failed", text="LookupError", kind="HandlerFailedError")
+    await handle.signal(TROUBLE, trouble)
+    return handle
+
+
 SCRIPTS: list[Script] = [
     ended,
     ended_after_errors,
@@ -144,6 +173,7 @@ SCRIPTS: list[Script] = [
     handler_retried_and_skipped,
     sent_with_the_create,
     handled_by_an_activity,
+    searchable_and_in_trouble,
 ]
 
 

@@ -85,7 +85,7 @@ async def test_the_handlers_task_queue_is_in_what_temporals_ui_shows(elsewhere: 
     summaries = {bytes(event.user_metadata.summary.data).decode() for event in (await handle.fetch_history()).events}
 
     assert f"- handler: Save on task queue {elsewhere.users_queue}" in metadata
-    assert "- last error: No worker took hydrate_results" in metadata
+    assert "> Last error: No worker took hydrate_results" in metadata
     assert f'"turn responses into outputs on task queue {elsewhere.users_queue}"' in summaries
     await handle.terminate()
 
