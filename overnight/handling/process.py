@@ -5,7 +5,6 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -43,14 +42,14 @@ class Workers:
 
     def __init__(self, *workers: Worker) -> None:
         self._workers = workers
-        self._exits = AsyncExitStack()
+        self._exits = contextlib.AsyncExitStack()
 
     @property
     def task_queues(self) -> Sequence[str]:
         return [worker.task_queue for worker in self._workers]
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as entered:
+        async with contextlib.AsyncExitStack() as entered:
             for worker in self._workers:
                 await entered.enter_async_context(worker)
             self._exits = entered.pop_all()
@@ -71,8 +70,8 @@ async def work_until_stopped(
 
     Args:
         services: what the activities stand on.
-        compose: makes the worker.
-        ready: what is logged once it works.
+        compose: makes the workers.
+        ready: what is logged once they work.
         samples: also read the gauges from the database, if metrics are wanted.
 
     Raises:

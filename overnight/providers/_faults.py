@@ -25,7 +25,6 @@ before creating again costs two minutes, to be wrong costs a batch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 from typing import Any, assert_never
 
@@ -37,8 +36,6 @@ from overnight.errors import (
     ProviderError,
     TransientProviderError,
 )
-
-MAX_RETRY_AFTER = timedelta(days=1)
 
 REFUSED_FOR_NOW = frozenset({425, 429})
 FATE_UNKNOWN = frozenset({408, 409})

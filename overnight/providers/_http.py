@@ -141,8 +141,7 @@ class Api:
     async def clock(self, operation: str, path: str, *, params: Mapping[str, Any]) -> datetime | None:
         """A read for the sake of its being answered: what time it is at the provider, where the answer says so."""
         call = _Call(operation=operation, method="GET", path=path, params=params)
-        response = await self._response(call)
-        self._understood(call, response, {"data": list})
+        response, _ = await self._exchange(call, {"data": list})
         return instant(response.headers.get("date", ""))
 
     async def delete(self, operation: str, path: str) -> None:
@@ -260,9 +259,10 @@ class Api:
             raise self._error(TransientProviderError, operation, text, response=response)
 
     async def _answer(self, call: _Call, needs: Mapping[str, type]) -> dict[str, Any]:
-        return self._understood(call, await self._response(call), needs)
+        _, value = await self._exchange(call, needs)
+        return value
 
-    async def _response(self, call: _Call) -> httpx.Response:
+    async def _exchange(self, call: _Call, needs: Mapping[str, type]) -> tuple[httpx.Response, dict[str, Any]]:
         with provider_call(self._dialect.provider, call.operation, call.method, call.path) as answered:
             try:
                 response = await self._client.send(self._request(call))
@@ -271,7 +271,7 @@ class Api:
             answered(response.status_code)
             if not response.is_success:
                 raise self._refusal(call.operation, response, call.repeat)
-            return response
+            return response, self._understood(call, response, needs)
 
     def _request(self, call: _Call) -> httpx.Request:
         url, body = self._base_url + call.path, call.body

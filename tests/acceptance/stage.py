@@ -63,7 +63,7 @@ class Steps:
 
     def __init__(self, overnight: Overnight, services: Services) -> None:
         self.overnight = overnight
-        self._environment = ActivityEnvironment()
+        self._environment = ActivityEnvironment(client=overnight.temporal)
         implementations = [*short_activities(services), *bulk_activities(services), *handler_activities(services)]
         self._by_name = {step.__name__: step for step in implementations}
 

@@ -108,7 +108,10 @@ class Quote(BatchHandler, name="chaos-quote"):
 
     async def on_completion(self) -> None:
         if tell_outside(self.batch.id) < 3:
-            quoted = [f"{entry.task}, {entry.output}, {entry.reason}" async for entry in self.entries()]
+            quoted = [
+                f"{entry.task}, {entry.output if entry.succeeded else None}, {entry.reason}"
+                async for entry in self.entries()
+            ]
             raise RuntimeError(f"cannot digest {quoted}")
 
 

@@ -468,7 +468,7 @@ async def test_results_that_are_gone_are_asked_for_until_max_age_and_then_their_
             await stage.fault({"kind": "batch", "how": "archive"})
             batches.append(await stage.submitted(max_age=timedelta(seconds=1.5)))
         await over(*batches)
-    told = [NoticeKind.ATTENTION, NoticeKind.ATTENTION, NoticeKind.RECOVERED]
+    told = [NoticeKind.ATTENTION, NoticeKind.ATTENTION]
     for stage, batch in zip(stages.values(), batches, strict=True):
         await check(stage, batch, Expected(outcomes={Outcome.MISSING: SIZE}, told=told, readable=False))
         assert "lost" in ((await batch.get()).last_error or "")

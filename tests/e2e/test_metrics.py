@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.architecture.test_observability import used
 
 from overnight import Overnight, RawRequest, Settings
 from overnight.embedded import EmbeddedTemporal, ManagedProcess, Program
@@ -19,6 +18,7 @@ from overnight.errors import ConfigurationError
 from overnight.metrics import runtime_of
 from overnight.simulator import Fault, Match, SimulatorConfig, Stages, StatusEffect
 from overnight.simulator.serve import Running
+from tests.architecture.test_observability import used
 
 WORKER = Path(__file__).parents[2] / "worker.py"
 
