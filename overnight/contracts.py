@@ -128,10 +128,18 @@ class StartPayload(Payload):
     def _misshapen_fails(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         """Temporal tries a workflow whose argument cannot be decoded again for ever; only its own errors end it."""
         try:
-            return validate(value)
+            start = validate(value)
         except ValidationError as error:
-            text = f"This is no {cls.__name__}: {faults(error)}."
-            raise ApplicationError(text, type="StartError", non_retryable=True) from None
+            wrong: str | None = faults(error)
+        else:
+            wrong = start.misfit()
+            if wrong is None:
+                return start
+        raise ApplicationError(f"This is no {cls.__name__}: {wrong}.", type="StartError", non_retryable=True)
+
+    def misfit(self) -> str | None:
+        """What is wrong although each field is right. A validator of a subclass would run outside of the one above."""
+        return None
 
 
 class BatchStart(StartPayload):
@@ -141,11 +149,9 @@ class BatchStart(StartPayload):
     spec: BatchSpec | None = None
     resume: PollState | None = None
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.batch_id is None) == (self.spec is None):
-            raise ValueError("start a Batch with either `batch_id` or `spec`")
-        return self
+    def misfit(self) -> str | None:
+        is_one = (self.batch_id is None) != (self.spec is None)
+        return None if is_one else "start a Batch with either `batch_id` or `spec`"
 
 
 class OpenRequest(Payload):

@@ -20,7 +20,8 @@ MODEL = "gpt-5.4-mini"
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     key = base64.b64encode(os.urandom(32)).decode()
-    return settings.model_copy(update={"codec_keys": SecretStr(f"k1:{key}")})
+    # Search attributes are for Temporal itself to read, and so cannot be encrypted.
+    return settings.model_copy(update={"codec_keys": SecretStr(f"k1:{key}"), "search_attributes": False})
 
 
 @pytest.fixture

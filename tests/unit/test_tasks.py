@@ -34,14 +34,14 @@ class Aliased(BaseModel):
         return self.class_.upper()
 
 
-class Ask(Task[str]):
+class AskPlainly(Task[str]):
     text: str
 
     def prompt(self) -> str:
         return self.text
 
 
-class Judge(Ask, Task[Sentiment], name="judge"):
+class Judge(AskPlainly, Task[Sentiment], name="judge"):
     """Two bases: the nearest Task[...] says the output."""
 
 
@@ -56,7 +56,7 @@ class Classify(Task[Sentiment], name="classify-1"):
         return [Message(role="user", content=self.text), Message(role="assistant", content="{")]
 
 
-class Embed(Task[list[float]]):
+class EmbedText(Task[list[float]]):
     text: str
 
 
@@ -113,7 +113,7 @@ def answer(text: str) -> Response:
 
 
 def test_a_task_is_registered_under_its_class_name_or_the_one_it_is_given() -> None:
-    assert tasks.resolve("Ask") is Ask
+    assert tasks.resolve("AskPlainly") is AskPlainly
     assert tasks.resolve("classify-1") is Classify
     assert tasks.name_of(Classify) == "classify-1"
 
@@ -129,11 +129,11 @@ def test_a_generic_base_is_no_task_and_what_fills_it_is() -> None:
 
 
 def test_a_prompt_of_text_is_one_user_message() -> None:
-    prompt = Ask(text="hello").render()
+    prompt = AskPlainly(text="hello").render()
     assert prompt.messages == [Message(role="user", content="hello")]
     assert (prompt.system, prompt.max_tokens, prompt.temperature, prompt.reasoning_effort) == (None,) * 4
     assert prompt.output_schema is None
-    assert prompt.output_name == "Ask"
+    assert prompt.output_name == "AskPlainly"
 
 
 def test_a_prompt_can_be_a_conversation_and_settings_travel_with_it() -> None:
@@ -148,7 +148,7 @@ def test_a_prompt_can_be_a_conversation_and_settings_travel_with_it() -> None:
 @pytest.mark.parametrize("text", ["", "  \n\t"])
 def test_an_empty_prompt_is_refused_without_quoting_the_task(text: str) -> None:
     with pytest.raises(RequestError, match="empty prompt") as caught:
-        Ask(text=text).render()
+        AskPlainly(text=text).render()
     assert "text=" not in str(caught.value)
 
 
@@ -164,7 +164,7 @@ def test_a_task_without_an_output_type_says_what_to_derive_from() -> None:
 
 def test_a_field_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValidationError):
-        Ask(text="a", txet="b")  # type: ignore[call-arg]
+        AskPlainly(text="a", txet="b")  # type: ignore[call-arg]
 
 
 # What is answered.
@@ -173,8 +173,8 @@ def test_a_field_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize(
     ("task", "text", "output"),
     [
-        (Ask(text="q"), " as it is\n", " as it is\n"),
-        (Ask(text="q"), "```json\n{}\n```", "```json\n{}\n```"),
+        (AskPlainly(text="q"), " as it is\n", " as it is\n"),
+        (AskPlainly(text="q"), "```json\n{}\n```", "```json\n{}\n```"),
         (Classify(text="q"), '{"label":"good","confidence":1}', Sentiment(label="good", confidence=1)),
         (Classify(text="q"), '```json\n{"label":"bad","confidence":0}\n```', Sentiment(label="bad", confidence=0)),
         (Classify(text="q"), '\n ```\n{"label":"bad","confidence":0}```  ', Sentiment(label="bad", confidence=0)),
@@ -192,7 +192,7 @@ def test_an_answer_becomes_the_output_type(task: Task[Any], text: str, output: A
 
 
 def test_an_embedding_becomes_a_list_of_numbers() -> None:
-    assert Embed(text="q").read(Response(embedding=(0.5, -1.0))) == [0.5, -1.0]
+    assert EmbedText(text="q").read(Response(embedding=(0.5, -1.0))) == [0.5, -1.0]
 
 
 @pytest.mark.parametrize(
@@ -237,20 +237,20 @@ def test_the_output_type_of_a_generic_base_is_enforced(text: str) -> None:
 @given(SurrogateText)
 def test_a_text_is_stored_and_read_again_or_refused(text: str) -> None:
     try:
-        stored = Ask.dump_output(text)
+        stored = AskPlainly.dump_output(text)
     except ResponseError:
         with pytest.raises(UnicodeEncodeError):
             text.encode()
     else:
-        assert Ask.load_output(stored) == text
+        assert AskPlainly.load_output(stored) == text
 
 
 @pytest.mark.parametrize(
     "text", ["\x00", "\u2028\u2029\x85", "\N{GRINNING FACE}", "\\u0000", '"', "\x1f\x7f", "\ufeff"]
 )
 def test_odd_characters_survive_being_stored(text: str) -> None:
-    assert Ask.load_output(Ask.dump_output(text)) == text
-    assert Ask.load_fields(Ask(text=text).dump_fields()) == Ask(text=text)
+    assert AskPlainly.load_output(AskPlainly.dump_output(text)) == text
+    assert AskPlainly.load_fields(AskPlainly(text=text).dump_fields()) == AskPlainly(text=text)
 
 
 def test_an_output_with_aliases_and_computed_fields_is_read_again() -> None:
@@ -340,7 +340,7 @@ class Hidden(Task[str]):
 
 
 @pytest.mark.parametrize(
-    "task", [Plain(raw=b"\xff"), Plain(number=float("nan")), Hidden(hidden="hush-hush"), Ask(text="\ud800")]
+    "task", [Plain(raw=b"\xff"), Plain(number=float("nan")), Hidden(hidden="hush-hush"), AskPlainly(text="\ud800")]
 )
 def test_fields_that_would_not_read_back_are_refused_before_anything_is_paid(task: Task[str]) -> None:
     with pytest.raises(RequestError, match="stored as JSON") as caught:
