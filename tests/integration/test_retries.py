@@ -34,7 +34,7 @@ async def retried(store: Store, batch_id: UUID, outcomes: Collection[Outcome] = 
 
 
 async def ids_of(store: Store, batch_id: UUID) -> Mapping[str, int]:
-    return await store.entries.positions(batch_id)
+    return {entry.custom_id: entry.position async for page in store.outputs.pages(batch_id) for entry in page}
 
 
 async def test_what_was_not_answered_is_retried_with_its_custom_ids(store: Store) -> None:

@@ -20,7 +20,7 @@ Ended = tuple[int, str, str]
 Rehearse = Callable[..., Ended]
 
 
-class Shout(Task[str], name="command-shout"):
+class Shout(Task[str], name="submit-shout"):
     word: str
 
     def prompt(self) -> str:
@@ -71,15 +71,15 @@ BAD = [
     ([openai("a", stream=True)], [], "line 1: Entry a: stream: "),
     ([], [], "holds no requests"),
     ([openai("a", model=None)], [], "Give --model"),
-    ([{"word": "a"}], ["--task", "command-shout", "--model", MODEL], "Give --provider"),
+    ([{"word": "a"}], ["--task", "submit-shout", "--model", MODEL], "Give --provider"),
     (
         [{"word": "a"}, {"word": 1}],
-        ["--task", "command-shout", "--provider", "openai", "--model", MODEL],
-        "line 2: Entry number 2: the fields do not fit task 'command-shout': word: ",
+        ["--task", "submit-shout", "--provider", "openai", "--model", MODEL],
+        "line 2: Entry number 2: the fields do not fit task 'submit-shout': word: ",
     ),
     ([openai("a")], ["--task", "nobody"], "Unknown task 'nobody'"),
     ([openai("a")], ["--handler", "nobody"], "Unknown handler 'nobody'"),
-    ([openai("a")], ["--task", "command-shout", "--format", "openai"], "give one"),
+    ([openai("a")], ["--task", "submit-shout", "--format", "openai"], "give one"),
     ([openai("a")], ["--provider", "anthropic"], "takes no batches for this model"),
 ]
 
