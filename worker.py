@@ -11,7 +11,6 @@ from typing import assert_never
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities import Services, bulk_activities, short_activities
 from overnight.contracts import bulk_task_queue
@@ -29,44 +28,36 @@ from workflows import BatchWorkflow, CampaignWorkflow
 
 READY = "worker is ready"
 
-# Re-importing these for every workflow instance costs 24 times the memory and protects nothing: the library does no
-# I/O on import, and what the workflow uses of it is pure.
-_PASSED_THROUGH = ("overnight", "pydantic", "pydantic_core", "annotated_types")
 
-
-def compose(client: Client, services: Services, *, sandboxed: bool = True, only: Part | None = None) -> Workers:
+def compose(client: Client, services: Services, *, only: Part | None = None) -> Workers:
     """The workers: one for the workflow and its short steps, one for bulk steps. Each has slots of its own, so that
     no poll waits for a slot behind an ingestion or a handler.
 
     Args:
         client: of Temporal.
         services: what the activities stand on.
-        sandboxed: import the workflow's modules anew for each of its instances, as Temporal recommends. A worker inside
-            somebody's tests does without: there, `workflows` may be the name of another distribution.
         only: leave the other part to other processes.
     """
     match only:
         case None:
-            return Workers(_batch_worker(client, services, sandboxed=sandboxed), _bulk_worker(client, services))
+            return Workers(_batch_worker(client, services), _bulk_worker(client, services))
         case Part.BATCHES:
-            return Workers(_batch_worker(client, services, sandboxed=sandboxed))
+            return Workers(_batch_worker(client, services))
         case Part.BULK:
             return Workers(_bulk_worker(client, services))
         case _:
             assert_never(only)
 
 
-def _batch_worker(client: Client, services: Services, *, sandboxed: bool) -> Worker:
-    restrictions = SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
+def _batch_worker(client: Client, services: Services) -> Worker:
     return Worker(
         client,
         task_queue=services.settings.task_queue,
         workflows=[BatchWorkflow, CampaignWorkflow],
         # Handlers are run by the other worker; this one notes what was decided about them.
         activities=[*short_activities(services), DispatchActivities(services).dispatch_handler],
-        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions)
-        if sandboxed
-        else UnsandboxedWorkflowRunner(),
+        # The sandbox is for our tests; here it would cost every batch time and memory (docs/decisions/0041).
+        workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=services.settings.cached_workflows,
         max_concurrent_activities=process.SHORT_AT_ONCE,
         graceful_shutdown_timeout=process.DRAIN,

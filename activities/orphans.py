@@ -20,8 +20,7 @@ async def look_for_orphans(services: Services, batch: Batch) -> None:
     """The side errand of a poll, for this batch and for those that are over and have nobody who looks after them."""
     try:
         async with asyncio.timeout(_ERRAND.total_seconds()):
-            await cancel_orphans(services, batch)
-            for batch_id in await services.store.submissions.left_in_doubt(batch.provider):
+            for batch_id in await services.store.submissions.in_doubt_beside(batch):
                 await cancel_orphans(services, await services.store.batches.get(batch_id))
     except TimeoutError:
         logger.warning("batch %s: no time left to look for orphans", batch.id)

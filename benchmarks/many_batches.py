@@ -224,8 +224,12 @@ class Told:
 
     def says(self) -> str:
         return (
-            f"{len(self.late)} polls: median {statistics.median(self.late):.2f} s late, "
-            f"p99 {self.percentile(0.99):.2f} s, the latest {max(self.late):.2f} s"
+            "none"
+            if not self.late
+            else (
+                f"{len(self.late)} polls: median {statistics.median(self.late):.2f} s late, "
+                f"p99 {self.percentile(0.99):.2f} s, the latest {max(self.late):.2f} s"
+            )
         )
 
 
@@ -265,12 +269,17 @@ async def load(asked: argparse.Namespace) -> bool:
         found = await told(here, batches, since)
         rows += [
             ("polls by the default schedule", found.says()),
-            ("history per poll", f"{found.events / found.polls:.1f} events, {found.size / found.polls:.0f} bytes"),
+            (
+                "history per poll",
+                f"{found.events / max(1, found.polls):.1f} events, {found.size / max(1, found.polls):.0f} bytes",
+            ),
             *await saturated(here, batches),
         ]
         print(f"\n{count:,} batches, {asked.minutes} minutes from the first start, {machine()}")
         table(rows)
-        return verdict("p99 of lateness", found.percentile(0.99), LATE_SECONDS, at_least=False, unit=" s")
+        return verdict(
+            "p99 of lateness", 0 if not found.late else found.percentile(0.99), LATE_SECONDS, at_least=False, unit=" s"
+        )
 
 
 def cost(what: str, before: Mapping[str, float], after: Mapping[str, float], count: int) -> list[Sequence[object]]:

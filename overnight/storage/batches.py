@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, case, delete, func, select, update
+from sqlalchemy import CursorResult, Row, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -152,6 +152,15 @@ async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
     return (await connection.execute(statement.returning(batches.c.id))).one_or_none() is not None
 
 
+async def read_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
+    """Read a batch.
+
+    Raises:
+        UnknownBatchError: there is no such batch.
+    """
+    return _known(batch_id, await connection.execute(select(batches).where(batches.c.id == batch_id)))
+
+
 async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     """Read a batch and keep others from changing it until the transaction ends.
 
@@ -160,7 +169,11 @@ async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     """
     # "No key" leaves others free to insert rows that refer to the batch, as a handler's own tables may.
     query = select(batches).where(batches.c.id == batch_id).with_for_update(key_share=True)
-    row = (await connection.execute(query)).one_or_none()
+    return _known(batch_id, await connection.execute(query))
+
+
+def _known(batch_id: UUID, found: CursorResult[Any]) -> Batch:
+    row = found.one_or_none()
     if row is None:
         raise UnknownBatchError(batch_id)
     return batch_of(row)
@@ -179,13 +192,15 @@ async def check_filler(connection: AsyncConnection, batch_id: UUID, token: UUID 
         raise BatchTakenOverError(batch_id)
 
 
-async def write_report(connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> None:
-    """Write what the provider said, in the caller's transaction, unless the batch is terminal already."""
+async def write_report(connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> Batch:
+    """Write what the provider said, in the caller's transaction, unless the batch is terminal already, and return what
+    holds now.
+    """
     batch = await lock_batch(connection, batch_id)
     if batch.status.is_terminal:
-        return
+        return batch
     status, code, reason = _settled(batch, report)
-    await connection.execute(
+    written = await connection.execute(
         update(batches)
         .where(batches.c.id == batch_id)
         .values(
@@ -198,7 +213,9 @@ async def write_report(connection: AsyncConnection, batch_id: UUID, report: Prov
             failure_reason=reason,
             ended_at=func.now() if status.is_terminal else None,
         )
+        .returning(batches)
     )
+    return batch_of(written.one())
 
 
 class BatchStore(Troubled):
@@ -234,11 +251,8 @@ class BatchStore(Troubled):
         Raises:
             UnknownBatchError: there is no such batch.
         """
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(select(batches).where(batches.c.id == batch_id))).one_or_none()
-        if row is None:
-            raise UnknownBatchError(batch_id)
-        return batch_of(row)
+        async with self._autocommit.connect() as connection:
+            return await read_batch(connection, batch_id)
 
     async def discard(self, batch_id: UUID) -> bool:
         """Delete a batch that was not handed over, with its entries; false where it was, or where there is none."""
@@ -281,19 +295,24 @@ class BatchStore(Troubled):
             BatchClosedError: another workflow runs it.
             EmptyBatchError: it has no entries.
         """
-        await self.seal(batch_id)
-        async with self._engine.begin() as connection:
-            batch = await lock_batch(connection, batch_id)
-            if batch.workflow_id not in {None, workflow_id}:
-                raise BatchClosedError(batch_id, f"start workflow {workflow_id} for")
-            await connection.execute(update(batches).where(batches.c.id == batch_id).values(workflow_id=workflow_id))
-            return await lock_batch(connection, batch_id)
+        if (await self.get(batch_id)).sealed_at is None:
+            await self.seal(batch_id)
+        claim = (
+            update(batches)
+            .where(batches.c.id == batch_id, func.coalesce(batches.c.workflow_id, workflow_id) == workflow_id)
+            .values(workflow_id=workflow_id)
+            .returning(batches)
+        )
+        async with self._autocommit.connect() as connection:
+            row = (await connection.execute(claim)).one_or_none()
+        if row is None:
+            raise BatchClosedError(batch_id, f"start workflow {workflow_id} for")
+        return batch_of(row)
 
     async def record_report(self, batch_id: UUID, report: ProviderReport) -> Batch:
         """Write what the provider said, unless the batch is terminal already, and return what holds now."""
         async with self._engine.begin() as connection:
-            await write_report(connection, batch_id, report)
-            return await lock_batch(connection, batch_id)
+            return await write_report(connection, batch_id, report)
 
     async def give_up(self, batch_id: UUID, reason: str) -> Batch:
         """Max age has passed; note that the batch has failed, while the provider may still bring it to an end."""

@@ -8,14 +8,15 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Interval, Row, and_, case, cast, func, insert, null, select, text, update
+from sqlalchemy import ColumnElement, Interval, Row, and_, case, cast, func, insert, null, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, BatchStatus
 from overnight.errors import OvernightError
 from overnight.ids import submission_token
 from overnight.providers.base import ProviderReport, Submission
-from overnight.storage.batches import lock_batch, write_report
+from overnight.storage.batches import lock_batch, read_batch, write_report
+from overnight.storage.database import autocommitting
 from overnight.storage.tables import batches, submissions
 
 logger = logging.getLogger(__name__)
@@ -62,11 +63,15 @@ class SubmissionStore:
     """Submissions of batches."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self._engine, self._autocommit = engine, autocommitting(engine)
         self._rights = asyncio.Semaphore(_AT_ONCE)
 
     async def current(self, batch_id: UUID) -> Submission:
         """The batch's open submission, which is made when there is none."""
+        async with self._autocommit.connect() as connection:
+            batch, row = await read_batch(connection, batch_id), await self._find_open(connection, batch_id)
+            if row is not None:
+                return _submission(batch, row)
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
             row = await self._find_open(connection, batch_id)
@@ -113,7 +118,7 @@ class SubmissionStore:
                 await connection.execute(text("select pg_advisory_unlock(hashtextextended(:key, 0))"), key)
 
     async def _change(self, batch_id: UUID, **values: object) -> None:
-        async with self._engine.begin() as connection:
+        async with self._autocommit.connect() as connection:
             await connection.execute(update(submissions).where(_open(batch_id)).values(**values))
 
     async def record_upload(self, batch_id: UUID, file_id: str) -> None:
@@ -159,7 +164,7 @@ class SubmissionStore:
             submissions.c.started_at == submission.started_at,
             submissions.c.doubted_at.is_(None),
         )
-        async with self._engine.connect() as connection:
+        async with self._autocommit.connect() as connection:
             if (await connection.execute(query)).one_or_none() is None:
                 raise SubmissionDoubtedError(f"Batch {submission.batch_id}: this attempt to create it was given up.")
 
@@ -183,8 +188,7 @@ class SubmissionStore:
                     submitted_at=func.coalesce(batches.c.submitted_at, func.now()),
                 )
             )
-            await write_report(connection, batch_id, report)
-            return await lock_batch(connection, batch_id)
+            return await write_report(connection, batch_id, report)
 
     async def send_back(self, batch_id: UUID, report: ProviderReport) -> Batch:
         """The provider had no room for the batch: it becomes `pending` again, to be submitted later."""
@@ -233,7 +237,7 @@ class SubmissionStore:
     async def in_doubt(self, batch_id: UUID) -> list[Submission]:
         """Those submissions of one batch."""
         query = select(submissions).where(submissions.c.batch_id == batch_id, _IN_DOUBT)
-        async with self._engine.connect() as connection:
+        async with self._autocommit.connect() as connection:
             rows = (await connection.execute(query)).all()
             if not rows:
                 return []
@@ -241,15 +245,22 @@ class SubmissionStore:
             batch = await lock_batch(connection, batch_id)
         return [_submission(batch, row) for row in rows]
 
-    async def left_in_doubt(self, provider: str) -> list[UUID]:
-        """Those among them that are over and done: no workflow looks after their submissions any more."""
+    async def in_doubt_beside(self, batch: Batch) -> list[UUID]:
+        """Those among them that a workflow of this batch looks after: itself, and a few of the same provider that are
+        over and done, and so have no workflow any more.
+        """
+        own = submissions.c.batch_id == batch.id
         query = (
             select(submissions.c.batch_id)
             .join(batches)
-            .where(batches.c.provider == provider, batches.c.handler_dispatched_at.is_not(None), _IN_DOUBT)
+            .where(
+                batches.c.provider == batch.provider, or_(own, batches.c.handler_dispatched_at.is_not(None)), _IN_DOUBT
+            )
+            .group_by(submissions.c.batch_id)
+            .order_by(own.desc())
         )
-        async with self._engine.connect() as connection:
-            return list((await connection.execute(query.distinct().limit(10))).scalars())
+        async with self._autocommit.connect() as connection:
+            return list((await connection.execute(query.limit(10))).scalars())
 
     async def resolve(self, submission: Submission, provider_batch_id: str | None) -> bool:
         """It is known now what an abandoned submission made: nothing, or a batch that is being canceled. Says whether

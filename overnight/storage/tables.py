@@ -213,6 +213,12 @@ submissions = Table(
 Index(
     "submissions_open_key", submissions.c.batch_id, unique=True, postgresql_where=submissions.c.abandoned_at.is_(None)
 )
+# Nearly empty, and asked for at every poll.
+Index(
+    "submissions_in_doubt_idx",
+    submissions.c.batch_id,
+    postgresql_where=text("abandoned_at is not null and started_at is not null and resolved_at is null"),
+)
 
 entries = Table(
     "entries",

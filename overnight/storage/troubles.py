@@ -6,12 +6,14 @@ from uuid import UUID
 from sqlalchemy import Table, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from overnight.storage.database import autocommitting
+
 
 class Troubled:
     """A table whose rows have the columns `last_error`, `trouble_code` and `trouble_since`."""
 
     def __init__(self, engine: AsyncEngine, table: Table) -> None:
-        self._engine, self._table = engine, table
+        self._engine, self._autocommit, self._table = engine, autocommitting(engine), table
 
     async def note_trouble(self, row_id: UUID, code: str, *, urgent: bool) -> bool:
         """A step failed. Says whether that is news: the first failure since things went well, or, where somebody must
@@ -33,6 +35,9 @@ class Troubled:
         before = select(known.trouble_code, known.trouble_since).where(
             known.id == row_id, known.trouble_code.is_not(None)
         )
+        async with self._autocommit.connect() as connection:
+            if (await connection.execute(before)).one_or_none() is None:  # as nearly always
+                return None
         async with self._engine.begin() as connection:
             row = (await connection.execute(before.with_for_update(key_share=True))).one_or_none()
             if row is None:

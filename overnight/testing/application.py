@@ -52,7 +52,7 @@ async def working(settings: Settings, notifiers: Sequence[Notifier] = ()) -> Asy
     root = application()
     services = root.Services(settings, Store.from_settings(settings), notifiers)
     try:
-        async with root.compose(await connect_temporal(settings), services, sandboxed=False):
+        async with root.compose(await connect_temporal(settings), services):
             yield
     finally:
         await services.aclose()

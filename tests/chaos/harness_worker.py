@@ -44,8 +44,6 @@ _STICKY = timedelta(seconds=1)
 
 
 def shorten_patience() -> None:
-    """What is written here must hold inside the workflow's sandbox too, so that does not import `workflows` again."""
-    worker._PASSED_THROUGH = (*worker._PASSED_THROUGH, "workflows")  # type: ignore[assignment]
     process.DRAIN = _DRAIN
     options.GRACE, options.GRACE_WAIT = _GRACE, _GRACE_WAIT
     heartbeats._INTERVAL = _HEARTBEAT_EVERY.total_seconds()

@@ -237,6 +237,7 @@ comment on column overnight.submissions.token is 'marks what is ours at the prov
 comment on column overnight.submissions.file_id is 'the provider''s id of the uploaded input';
 comment on column overnight.submissions.marker is 'the newest batch at the provider before the first create';
 create unique index submissions_open_key on overnight.submissions (batch_id) where abandoned_at is null;
+create index submissions_in_doubt_idx on overnight.submissions (batch_id) where abandoned_at is not null and started_at is not null and resolved_at is null;
 
 -- In place of foreign keys, which would look the batch up again for each of a hundred thousand rows (docs/decisions/0021).
 create function overnight.delete_rows_of_batch() returns trigger language plpgsql as $$
