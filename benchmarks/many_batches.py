@@ -51,6 +51,7 @@ LATE_SECONDS = 10
 AT_ONCE = 20
 EVERY = timedelta(seconds=5)
 SAMPLE = 1_000
+AT_ONCE_MOST = 2_000
 PROCESSES = {"one": [[]], "two": [["--only", "batches"], ["--only", "bulk"]]}
 
 
@@ -77,11 +78,12 @@ class Site:
     def cpu(self) -> dict[str, float]:
         """Seconds that each kind of process has used so far."""
         used: Counter[str] = Counter()
+        kinds = {"worker.py": "worker", "start-dev": "Temporal", "postgres": "Postgres", "simulator": "simulator"}
         for process in psutil.Process().children(recursive=True):
-            words = " ".join(process.cmdline())
-            kinds = {"worker.py": "worker", "start-dev": "Temporal", "postgres": "Postgres", "simulator": "simulator"}
-            kind = next((kind for word, kind in kinds.items() if word in words), "other")
-            used[kind] += sum(process.cpu_times()[:2])
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                words = " ".join(process.cmdline())
+                kind = next((kind for word, kind in kinds.items() if word in words), "other")
+                used[kind] += sum(process.cpu_times()[:2])
         return dict(used)
 
 
@@ -191,7 +193,15 @@ class Told:
     size: int = 0
     polls: int = 0
 
-    def take(self, events: Sequence[HistoryEvent], since: datetime) -> None:
+    @classmethod
+    def by(cls, histories: Sequence[Sequence[HistoryEvent]], since: datetime, until: datetime | None = None) -> "Told":
+        """What they tell of polls that were due in a time, which may still last."""
+        found = cls()
+        for events in histories:
+            found._take(events, since, until or datetime.now(UTC))
+        return found
+
+    def _take(self, events: Sequence[HistoryEvent], since: datetime, until: datetime) -> None:
         waiting: datetime | None = None
         """When the poll is due that has not begun."""
         for event in events:
@@ -203,13 +213,14 @@ class Told:
                 case EventType.EVENT_TYPE_TIMER_CANCELED:
                     waiting = None
                 case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-                    self._note(waiting, at, since)
+                    self._note(waiting, at, since, until)
                     waiting = None
-        self._note(waiting, datetime.now(UTC), since)  # one that is overdue counts as late as it is by now
+        # One that is overdue counts as late as it is by now.
+        self._note(waiting, datetime.now(UTC), since, until)
         self._weigh(events)
 
-    def _note(self, due: datetime | None, begun: datetime, since: datetime) -> None:
-        if due is not None and since <= due <= begun:
+    def _note(self, due: datetime | None, begun: datetime, since: datetime, until: datetime) -> None:
+        if due is not None and since <= due <= min(begun, until):
             self.late.append((begun - due).total_seconds())
 
     def _weigh(self, events: Sequence[HistoryEvent]) -> None:
@@ -223,26 +234,21 @@ class Told:
         return sorted(self.late)[min(int(len(self.late) * part), len(self.late) - 1)]
 
     def says(self) -> str:
+        if not self.late:
+            return "none was due"
         return (
-            "none"
-            if not self.late
-            else (
-                f"{len(self.late)} polls: median {statistics.median(self.late):.2f} s late, "
-                f"p99 {self.percentile(0.99):.2f} s, the latest {max(self.late):.2f} s"
-            )
+            f"{len(self.late)} polls: median {statistics.median(self.late):.2f} s late, "
+            f"p99 {self.percentile(0.99):.2f} s, the latest {max(self.late):.2f} s"
         )
 
 
-async def told(site: Site, batches: Sequence[BatchHandle], since: datetime) -> Told:
-    found = Told()
+async def histories_of(site: Site, batches: Sequence[BatchHandle]) -> list[Sequence[HistoryEvent]]:
+    """Of all of them, or of a sample."""
 
-    async def read(batch: BatchHandle) -> None:
-        history = await site.temporal.get_workflow_handle(f"batch-{batch.id}").fetch_history()
-        found.take(history.events, since)
+    async def read(batch: BatchHandle) -> Sequence[HistoryEvent]:
+        return (await site.temporal.get_workflow_handle(f"batch-{batch.id}").fetch_history()).events
 
-    step = max(1, len(batches) // SAMPLE)
-    await each(batches[::step], read)
-    return found
+    return await each(batches[:: max(1, len(batches) // SAMPLE)], read)
 
 
 # The parts.
@@ -253,33 +259,46 @@ async def load(asked: argparse.Namespace) -> bool:
     waits = "60,120,300,600,1800"
     async with site(asked.processes, OVERNIGHT_POLL_WAITS=waits, OVERNIGHT_CACHED_WORKFLOWS=str(asked.cached)) as here:
         batches = await each(range(count), lambda _: made(here))
-        before, begun, since = here.resident(), time.monotonic(), datetime.now(UTC)
+        rows, begun, asleep = await started(here, batches)
+        print(f"{count:,} batches are asleep; their polls are watched for {asked.minutes:g} minutes.", flush=True)
         used = here.cpu()
-        await each(batches, lambda batch: batch.submit())
-        started = time.monotonic() - begun
-        await until_submitted(here, count)
-        asleep = time.monotonic() - begun
-        rows: list[Sequence[object]] = [
-            ("started", f"{count / started:.0f} a second"),
-            ("submitted and asleep", f"{count / asleep:.0f} a second"),
-            ("worker memory per batch", f"{(here.resident() - before) / count:.0f} kB, {asked.cached} cached"),
-            *cost("each start", used, here.cpu(), count),
-        ]
-        await asyncio.sleep(max(0.0, asked.minutes * 60 - (time.monotonic() - begun)))
-        found = await told(here, batches, since)
+        await asyncio.sleep(asked.minutes * 60)
+        watched = [("CPU while they are watched", busy(used, here.cpu(), asked.minutes * 60))]
+        histories = await histories_of(here, batches)
+        ramp, after = Told.by(histories, begun, asleep), Told.by(histories, asleep)
         rows += [
-            ("polls by the default schedule", found.says()),
-            (
-                "history per poll",
-                f"{found.events / max(1, found.polls):.1f} events, {found.size / max(1, found.polls):.0f} bytes",
-            ),
-            *await saturated(here, batches),
+            ("polls while batches still start", ramp.says()),
+            ("polls after that", after.says()),
+            *watched,
+            ("history per poll", f"{after.events / after.polls:.1f} events, {after.size / after.polls:.0f} bytes"),
+            *await saturated(here, batches[:AT_ONCE_MOST]),
         ]
-        print(f"\n{count:,} batches, {asked.minutes} minutes from the first start, {machine()}")
+        print(f"\n{count:,} batches, {asked.cached:,} workflows cached, {machine()}")
         table(rows)
-        return verdict(
-            "p99 of lateness", 0 if not found.late else found.percentile(0.99), LATE_SECONDS, at_least=False, unit=" s"
-        )
+        return verdict("p99 of lateness", after.percentile(0.99), LATE_SECONDS, at_least=False, unit=" s")
+
+
+async def started(here: Site, batches: Sequence[BatchHandle]) -> tuple[list[Sequence[object]], datetime, datetime]:
+    """All are submitted at once; also says when that began, and when the last one slept."""
+    count, before, used = len(batches), here.resident(), here.cpu()
+    since, begun = datetime.now(UTC), time.monotonic()
+    await each(batches, lambda batch: batch.submit())
+    accepted = time.monotonic() - begun
+    await until_submitted(here, count)
+    asleep = time.monotonic() - begun
+    rows: list[Sequence[object]] = [
+        ("accepted by Temporal", f"{count / accepted:.0f} a second"),
+        ("submitted and asleep", f"{count / asleep:.1f} a second, {asleep:.0f} s for all"),
+        ("worker memory per batch", f"{(here.resident() - before) / count:.0f} kB"),
+        *cost("each start, polls meanwhile included", used, here.cpu(), count),
+    ]
+    return rows, since, datetime.now(UTC)
+
+
+def busy(before: Mapping[str, float], after: Mapping[str, float], seconds: float) -> str:
+    """Parts of a core."""
+    used = {kind: (spent - before.get(kind, 0)) / seconds for kind, spent in after.items()}
+    return ", ".join(f"{kind} {part:.0%}" for kind, part in sorted(used.items(), key=lambda one: -one[1]))
 
 
 def cost(what: str, before: Mapping[str, float], after: Mapping[str, float], count: int) -> list[Sequence[object]]:
@@ -312,7 +331,7 @@ async def beside(asked: argparse.Namespace, what: str, prepare: Callable[[Site],
         await until_submitted(here, len(batches) + len(heavy))
         since = datetime.now(UTC)
         await asyncio.sleep(20)
-        alone = await told(here, batches, since)
+        alone = Told.by(await histories_of(here, batches), since)
         for batch in heavy:
             url = f"/_simulator/batches/{(await batch.get()).provider_batch_id}"
             (await here.provider.post(url, json={"finish": True}, timeout=600)).raise_for_status()
@@ -321,7 +340,7 @@ async def beside(asked: argparse.Namespace, what: str, prepare: Callable[[Site],
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(batch.wait() for batch in heavy)), asked.window)
         took = time.monotonic() - begun
-        disturbed = await told(here, batches, since)
+        disturbed = Told.by(await histories_of(here, batches), since)
         print(f"\nPolls of {len(batches)} batches, every 5 s, worker in {asked.processes} process(es), {machine()}")
         table([("alone", alone.says()), (f"beside {what}, {took:.0f} s", disturbed.says())])
         return verdict(f"p99 beside {what}", disturbed.percentile(0.99), LATE_SECONDS, at_least=False, unit=" s")

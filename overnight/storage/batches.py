@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Row, case, delete, func, select, update
+from sqlalchemy import CursorResult, Row, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -152,13 +152,19 @@ async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
     return (await connection.execute(statement.returning(batches.c.id))).one_or_none() is not None
 
 
+# Made once: to make a statement of so many columns takes as long as to have it answered.
+_ONE = select(batches).where(batches.c.id == bindparam("batch_id"))
+# "No key" leaves others free to insert rows that refer to the batch, as a handler's own tables may.
+_ONE_LOCKED = _ONE.with_for_update(key_share=True)
+
+
 async def read_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     """Read a batch.
 
     Raises:
         UnknownBatchError: there is no such batch.
     """
-    return _known(batch_id, await connection.execute(select(batches).where(batches.c.id == batch_id)))
+    return _known(batch_id, await connection.execute(_ONE, {"batch_id": batch_id}))
 
 
 async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
@@ -167,9 +173,7 @@ async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     Raises:
         UnknownBatchError: there is no such batch.
     """
-    # "No key" leaves others free to insert rows that refer to the batch, as a handler's own tables may.
-    query = select(batches).where(batches.c.id == batch_id).with_for_update(key_share=True)
-    return _known(batch_id, await connection.execute(query))
+    return _known(batch_id, await connection.execute(_ONE_LOCKED, {"batch_id": batch_id}))
 
 
 def _known(batch_id: UUID, found: CursorResult[Any]) -> Batch:
