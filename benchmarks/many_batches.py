@@ -336,7 +336,6 @@ async def beside(asked: argparse.Namespace, what: str, prepare: Callable[[Site],
             url = f"/_simulator/batches/{(await batch.get()).provider_batch_id}"
             (await here.provider.post(url, json={"finish": True}, timeout=600)).raise_for_status()
         since, begun = datetime.now(UTC), time.monotonic()
-        await each(heavy, lambda batch: batch.poll_now())
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(batch.wait() for batch in heavy)), asked.window)
         took = time.monotonic() - begun
@@ -348,14 +347,14 @@ async def beside(asked: argparse.Namespace, what: str, prepare: Callable[[Site],
 
 async def giant(asked: argparse.Namespace) -> bool:
     async def prepare(here: Site) -> list[BatchHandle]:
-        return [await made(here, asked.entries) for _ in range(asked.giants)]
+        return [await made(here, asked.entries, poll_waits=[EVERY]) for _ in range(asked.giants)]
 
     return await beside(asked, f"{asked.giants} of {asked.entries:,} entries", prepare)
 
 
 async def handlers(asked: argparse.Namespace) -> bool:
     async def prepare(here: Site) -> list[BatchHandle]:
-        return await each(range(asked.handlers), lambda _: made(here, handler=Patient))
+        return await each(range(asked.handlers), lambda _: made(here, handler=Patient, poll_waits=[EVERY]))
 
     return await beside(asked, f"{asked.handlers} handlers of {Patient.SECONDS} s", prepare)
 
