@@ -1,8 +1,8 @@
-"""The Task of the benchmarks; its answers are those of `stand.write_lines`."""
+"""The Task of the benchmarks, whose answers are those of `stand.write_lines`, and a handler that reads them all."""
 
 from pydantic import BaseModel
 
-from overnight import Task
+from overnight import BatchHandler, Task
 
 
 class Verdict(BaseModel):
@@ -17,3 +17,8 @@ class Judge(Task[Verdict]):
 
     def prompt(self) -> str:
         return f"How does this reviewer feel about the product?\n\n{self.review}"
+
+
+class ReadAll(BatchHandler):
+    async def on_completion(self) -> None:
+        assert [None async for entry in self.entries(Judge) if not entry.output.label] == []

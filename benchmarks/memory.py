@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import httpx
 from judge import Judge
 from pydantic import SecretStr
+from sqlalchemy import text
 from stand import (
     MODELS,
     database,
@@ -38,17 +39,19 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import Services
 from activities.finalize import IngestActivities
-from overnight.contracts import BatchRef
+from overnight.contracts import BatchRef, DispatchRequest
 from overnight.embedded import EmbeddedPostgres
+from overnight.exports import ExportFormat, export, open_writer
 from overnight.handling import HydrateActivities
+from overnight.handling.dispatch import DispatchActivities
 from overnight.ids import new_batch_id
 from overnight.intake import Intake, room
 from overnight.providers import provider_facts
 from overnight.providers._openai_facts import OpenAIFacts
 from overnight.providers.base import Limits
 from overnight.providers.openai import OpenAI
-from overnight.reading import entries
 from overnight.settings import Settings
+from overnight.storage.database import create_engine
 from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
 
@@ -57,7 +60,7 @@ GROWTH_MIB = 16
 """By which two sizes may differ and still pass for the same: what the allocator keeps varies from run to run."""
 BLOCKS = 100_000
 """From so many entries on a batch is many blocks and pages, and growth would mean something."""
-STEPS = ("add", "submit", "ingest", "hydrate", "read")
+STEPS = ("add", "submit", "ingest", "hydrate", "dispatch", "export")
 
 
 class Sink(httpx.AsyncBaseTransport):
@@ -100,13 +103,20 @@ async def hydrate(services: Services, batch_id: UUID, _: int) -> None:
     await ActivityEnvironment().run(HydrateActivities(services).hydrate_results, BatchRef(batch_id=batch_id))
 
 
-async def read(services: Services, batch_id: UUID, count: int) -> None:
-    """What handlers, `overnight results` and exports do."""
-    number = 0
-    async for entry in entries(services.store, batch_id, Judge, None):
-        assert entry.output.label
-        number += 1
-    assert number == count
+async def dispatch(services: Services, batch_id: UUID, _: int) -> None:
+    """To a handler that reads every entry."""
+    named = text("update overnight.batches set handler = 'ReadAll' where id = :id")
+    async with create_engine(services.settings.sqlalchemy_url).begin() as connection:
+        await connection.execute(named, {"id": batch_id})
+    request = DispatchRequest(batch_id=batch_id)
+    assert (await ActivityEnvironment().run(DispatchActivities(services).dispatch_handler, request)).ran
+
+
+async def export_lines(services: Services, batch_id: UUID, count: int) -> None:
+    """As `overnight results` does."""
+    with Path("/dev/null").open("wb") as sink:  # noqa: ASYNC230
+        writer = open_writer(ExportFormat.JSONL, sink)
+        assert await export(services.store, await services.store.batches.get(batch_id), writer) == count
 
 
 def resident(name: str) -> float:
@@ -133,7 +143,8 @@ async def measure(step: str, connection: Settings, batch_id: UUID, count: int) -
         "submit": submit,
         "ingest": ingest,
         "hydrate": hydrate,
-        "read": read,
+        "dispatch": dispatch,
+        "export": export_lines,
     }
     await steps[step](services, batch_id, count)
     peak = resident("VmHWM") - idle
