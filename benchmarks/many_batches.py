@@ -88,9 +88,10 @@ class Site:
 
 
 @asynccontextmanager
-async def simulator(in_progress: int = DAY) -> AsyncIterator[str]:
-    """The provider's base URL; batches run for so many seconds."""
-    command = [sys.executable, "-m", "overnight.simulator", f"--in-progress={in_progress}", f"--window={DAY * 2}"]
+async def simulator(*, validating: int = 1, in_progress: int = DAY) -> AsyncIterator[str]:
+    """The provider's base URL; batches are checked and run for so many seconds."""
+    stages = [f"--validating={validating}", f"--in-progress={in_progress}", f"--window={DAY * 2}"]
+    command = [sys.executable, "-m", "overnight.simulator", *stages]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None

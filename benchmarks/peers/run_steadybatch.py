@@ -1,18 +1,11 @@
-"""steadybatch, driven through its public names: `run_steadybatch.py submit|collect COUNT FOLDER`."""
+"""steadybatch, driven through its public names. It takes answers in JSON only, and needs no schema for them."""
 
-import sys
 from pathlib import Path
 
 from openai import OpenAI
+from same import MODEL, POLL_SECONDS, called, messages
 from steadybatch import Request, Runner
 from steadybatch.providers.openai_batch import OpenAIBatch
-
-SCHEMA = {
-    "type": "object",
-    "properties": {"label": {"type": "string"}},
-    "required": ["label"],
-    "additionalProperties": False,
-}
 
 
 class Submitted(Exception):  # noqa: N818 - no error: it ends the first half
@@ -24,14 +17,9 @@ def stop(_seconds: float) -> None:
 
 
 def main(phase: str, count: int, folder: Path) -> None:
-    requests = [
-        Request(key=str(number), messages=[{"role": "user", "content": f"Is this a good review? {number}. " * 12}])
-        for number in range(count)
-    ]
-    options = {"sleep": stop} if phase == "submit" else {"poll_every": 0.5}
-    runner = Runner(
-        OpenAIBatch(OpenAI()), "gpt-5.4-mini", response_schema=SCHEMA, checkpoint=folder / "checkpoint.db", **options
-    )
+    requests = [Request(key=str(number), messages=messages(number)) for number in range(count)]
+    options = {"sleep": stop} if phase == "submit" else {"poll_every": POLL_SECONDS}
+    runner = Runner(OpenAIBatch(OpenAI()), MODEL, checkpoint=folder / "checkpoint.db", **options)
     try:
         report = runner.run(requests)
     except Submitted:
@@ -40,4 +28,4 @@ def main(phase: str, count: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(*called())
