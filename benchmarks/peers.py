@@ -290,7 +290,8 @@ async def compared(peer: Peer, count: int, folder: Path) -> list[Sequence[object
         found = await both(peer, python, count, base, servers)
     rows: list[Sequence[object]] = [[peer.title, f"{count:,}", *found, peer.stores]]
     if not peer.packages:
-        rows.append(["and its Postgres and Temporal", "", *servers.figures, ""])
+        beside = (f"{used.cpu:.1f} s / {used.peak_mb:.0f} MB" for used in servers.figures)
+        rows.append(["and its Postgres and Temporal: CPU / peak", "", *beside, ""])
     return rows
 
 
