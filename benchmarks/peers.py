@@ -82,7 +82,7 @@ class Peer:
 
 OPENAI = "openai==3.54.0"
 PEERS = (
-    Peer(name="openai_sdk", packages=[OPENAI], stores="the result file; nothing about the batch but its id"),
+    Peer(name="openai_sdk", packages=[OPENAI], stores="the floor, the SDK alone: the result file"),
     Peer(name="overnight", stores="a row per request, with its outcome, usage, cost and answer (Postgres)"),
     Peer(name="overnight_task", stores="the same, with the answer checked against the task's output type"),
     Peer(
@@ -223,7 +223,7 @@ async def deployment() -> AsyncIterator[tuple[Mapping[str, str], Servers]]:
         await store.upgrade()
         await store.aclose()
         environment = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
             "OVERNIGHT_DATABASE_URL": stack.postgres.dsn,
             "TEMPORAL_ADDRESS": stack.temporal.address,
             "OVERNIGHT_POLL_WAITS": "3600",

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from same import ENDPOINT, MODEL, body, called
@@ -15,10 +16,10 @@ from overnight.storage.store import Store
 from overnight.temporal import connect_temporal
 from worker import compose
 
-Entries = Iterable[RawRequest] | Iterable[Task[object]]
+Entry = RawRequest | Task[Any]
 
 
-async def submit(overnight: Overnight, entries: Entries, note: Path) -> None:
+async def submit(overnight: Overnight, entries: Iterable[Entry], note: Path) -> None:
     batch = await overnight.create_batch(provider="openai", model=MODEL, endpoint=ENDPOINT)
     await batch.add_all(entries)
     await batch.submit()
@@ -34,7 +35,7 @@ async def collect(overnight: Overnight, count: int, note: Path) -> None:
     assert finished.outcomes == {Outcome.SUCCEEDED: count}, finished.outcomes
 
 
-async def main(phase: str, count: int, folder: Path, entries: Entries) -> None:
+async def main(phase: str, count: int, folder: Path, entries: Iterable[Entry]) -> None:
     logging.basicConfig(level=logging.ERROR)
     settings = Settings.from_environment()
     store, temporal = Store.from_settings(settings), await connect_temporal(settings)
@@ -50,8 +51,7 @@ async def main(phase: str, count: int, folder: Path, entries: Entries) -> None:
     await asyncio.sleep(0.05)
 
 
-def run(entry: object) -> None:
-    """`entry` makes the entry of a number."""
+def run(entry: Callable[[int], Entry]) -> None:
     phase, count, folder = called()
     asyncio.run(main(phase, count, folder, map(entry, range(count))))
 

@@ -1,19 +1,13 @@
 """overnight with a Task: requests rendered from fields, answers validated into the task's output type."""
 
-from pydantic import BaseModel
+from judge import Verdict
 from run_overnight import run
 from same import MAX_TOKENS, prompt
 
 from overnight import Task
 
 
-class Verdict(BaseModel):
-    label: str
-    confidence: float
-    quote: str
-
-
-class Judge(Task[Verdict]):
+class Ask(Task[Verdict]):
     number: int
     max_tokens = MAX_TOKENS
 
@@ -22,4 +16,4 @@ class Judge(Task[Verdict]):
 
 
 if __name__ == "__main__":
-    run(lambda number: Judge(number=number))
+    run(lambda number: Ask(number=number))
