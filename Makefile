@@ -80,6 +80,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 lock:
 	$(COMPILE) --python-version 3.11 pyproject.toml -o requirements/runtime.lock
 	$(COMPILE) --python-version 3.11 --extra embedded --group dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --python-version 3.11 -c requirements/dev.lock \
+		--extra codec --extra otel --extra sentry --extra ui --extra webhook pyproject.toml -o deploy/image.lock
 	echo hatchling | $(COMPILE) --python-version 3.12 -c requirements/dev.lock - -o deploy/build.lock
 	$(COMPILE) --python-version 3.11 -c requirements/runtime.lock \
 		tests/architecture/requirements/llama-index-workflows.in -o tests/architecture/requirements/llama-index-workflows.lock

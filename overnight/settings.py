@@ -101,6 +101,16 @@ def _is_secret(field: FieldInfo) -> bool:
     return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
 
 
+def secret_from_environment(variable: str) -> str | None:
+    """A secret of one command, which is no setting of all processes: the variable, or the file named by `<variable>_FILE`.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    path = os.environ.get(f"{variable}_FILE")
+    return os.environ.get(variable) or (_secret_in(path, variable) if path else None) or None
+
+
 def _secret_in(path: str, variable: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()

@@ -1,14 +1,12 @@
 """`overnight codec-server`."""
 
-import os
-
 import typer
 
 from overnight.codec import codec_from
 from overnight.codec_server import codec_app
 from overnight.errors import ConfigurationError
 from overnight.serving import allowed_hosts, require_token, serve
-from overnight.settings import Settings
+from overnight.settings import Settings, secret_from_environment
 
 TOKEN = "OVERNIGHT_CODEC_SERVER_TOKEN"  # noqa: S105 - the variable's name
 
@@ -19,7 +17,7 @@ async def serve_codec(*, host: str, port: int, ui_origins: list[str], names: lis
     Raises:
         ConfigurationError: there are no keys, or the server would be open to the network.
     """
-    token = os.environ.get(TOKEN) or None
+    token = secret_from_environment(TOKEN)
     require_token(host, token, variable=TOKEN)
     codec = codec_from(Settings.from_environment())
     if codec is None:

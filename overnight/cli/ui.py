@@ -1,7 +1,5 @@
 """`overnight ui`."""
 
-import os
-
 import typer
 from temporalio.envconfig import ClientConfig
 
@@ -10,6 +8,7 @@ from overnight.console.addresses import TemporalUi
 from overnight.console.app import console_app
 from overnight.errors import ConfigurationError
 from overnight.serving import allowed_hosts, require_token, serve
+from overnight.settings import secret_from_environment
 
 TOKEN = "OVERNIGHT_UI_TOKEN"  # noqa: S105 - the variable's name
 TEMPORAL_UI = "OVERNIGHT_TEMPORAL_UI_URL"
@@ -23,7 +22,7 @@ async def serve_console(*, host: str, port: int, names: list[str], temporal_ui: 
         DatabaseError: Postgres does not answer.
         SchemaVersionError: its schema is not this code's.
     """
-    token = os.environ.get(TOKEN) or None
+    token = secret_from_environment(TOKEN)
     require_token(host, token, variable=TOKEN)
     ui = _temporal_ui(temporal_ui)
     async with open_store() as store:
