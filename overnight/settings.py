@@ -102,7 +102,7 @@ def _is_secret(field: FieldInfo) -> bool:
 
 
 def secret_from_environment(variable: str) -> str | None:
-    """A secret of one command, which is no setting of all processes: the variable, or the file named by `<variable>_FILE`.
+    """A secret that only one command takes: the variable, or what is in the file that `<variable>_FILE` names.
 
     Raises:
         ConfigurationError: the file cannot be read.
