@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ("requirements/runtime.lock", "deploy/image.lock", "requirements/dev.lock", "deploy/build.lock")
@@ -74,7 +75,7 @@ def ask(lock: str, service: str) -> Answer:
         return Answer(trouble=str(error))
     except (ValueError, KeyError):
         said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode} and without a word"]
-        return Answer(trouble=said[-1])
+        return Answer(trouble=shorten(said[-1], 160))
     return Answer(
         known=frozenset(it["name"] for it in found if "skip_reason" not in it),
         skipped=frozenset(it["name"] for it in found if "skip_reason" in it),

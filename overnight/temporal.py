@@ -27,7 +27,7 @@ async def connect_temporal(settings: Settings, *, runtime: Runtime | None = None
     """
     try:
         config = ClientConfig.load_client_connect_config()
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise TemporalError(f"Temporal's configuration makes no sense: {error}") from None
     config.setdefault("target_host", DEFAULT_ADDRESS)
     converter, traced = data_converter(settings), interceptors()

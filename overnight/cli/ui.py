@@ -41,6 +41,6 @@ def _temporal_ui(base_url: str | None) -> TemporalUi | None:
         raise ConfigurationError(f"{TEMPORAL_UI} and --temporal-ui are a URL: http://localhost:8233, for one.")
     try:
         namespace = ClientConfig.load_client_connect_config().get("namespace") or "default"
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigurationError(f"Temporal's configuration makes no sense: {error}") from None
     return TemporalUi(base_url=base_url, namespace=namespace)

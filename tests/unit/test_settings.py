@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from overnight.errors import ConfigurationError
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS
-from overnight.settings import Settings
+from overnight.settings import Settings, secret_from_environment
 from overnight.storage.store import Store
 
 SECRET = "sekret-4711"
@@ -186,6 +186,20 @@ def test_a_variable_counts_before_its_file(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_file_that_cannot_be_read_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY_FILE names a file that cannot be read: No such file"):
         read(monkeypatch, OPENAI_API_KEY_FILE=str(tmp_path / "absent"))
+
+
+def test_the_token_of_a_server_can_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OVERNIGHT_UI_TOKEN", raising=False)
+    assert secret_from_environment("OVERNIGHT_UI_TOKEN") is None
+    monkeypatch.setenv("OVERNIGHT_UI_TOKEN_FILE", str(tmp_path / "token"))
+    with pytest.raises(ConfigurationError, match="OVERNIGHT_UI_TOKEN_FILE names a file that cannot be read"):
+        secret_from_environment("OVERNIGHT_UI_TOKEN")
+    (tmp_path / "token").write_text("\n")
+    assert secret_from_environment("OVERNIGHT_UI_TOKEN") is None
+    (tmp_path / "token").write_text("hidden\n")
+    assert secret_from_environment("OVERNIGHT_UI_TOKEN") == "hidden"
+    monkeypatch.setenv("OVERNIGHT_UI_TOKEN", "shown")
+    assert secret_from_environment("OVERNIGHT_UI_TOKEN") == "shown"
 
 
 def test_only_secrets_are_read_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
