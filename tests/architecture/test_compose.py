@@ -77,6 +77,13 @@ def test_a_service_waits_only_for_what_exists_and_can_come_to_be(name: str) -> N
             assert other in JOBS
 
 
+def test_every_job_is_waited_for_by_somebody() -> None:
+    """`docker compose up --wait` takes the end of any other container for a failure (docker/compose issue 10596)."""
+    conditions = [wanted for service in SERVICES.values() for wanted in service.get("depends_on", {}).items()]
+
+    assert {name for name, wanted in conditions if wanted["condition"] == "service_completed_successfully"} == JOBS
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_services_networks_volumes_secrets_and_files_exist(name: str) -> None:
     file, service = compose(), SERVICES[name]
