@@ -150,7 +150,6 @@ async def machine(
     dotenv = {
         "TEMPORAL_NAMESPACE": database,
         "OVERNIGHT_TASK_QUEUE": database,
-        "OVERNIGHT_POLL_WAITS": "0.2",
         "OPENAI_BASE_URL": simulator.openai_base_url,
     }
     names = {"/run/secrets": str(folder), "/opt/overnight": str(DEPLOY), "temporal:7233": temporal_server.address}
@@ -175,7 +174,8 @@ async def test_what_compose_runs_takes_a_batch_to_its_end_and_shows_it(
             monkeypatch.setenv(name, value)
     url = (deployed.folder / "secrets" / "client-database-url").read_text()
     queue = deployed.dotenv["OVERNIGHT_TASK_QUEUE"]
-    settings = Settings(database_url=SecretStr(url), task_queue=queue, keys_in_worker_only=True)
+    waits = (timedelta(seconds=0.2),)  # a batch is polled as its client says
+    settings = Settings(database_url=SecretStr(url), task_queue=queue, poll_waits=waits, keys_in_worker_only=True)
     async with Overnight.connect(settings) as overnight:
         batch = await overnight.create_batch(provider="openai", model="gpt-5.4-mini")
         await batch.add_all(RawRequest(body={"model": "gpt-5.4-mini", "input": f"{n}"}) for n in range(5))
@@ -184,7 +184,9 @@ async def test_what_compose_runs_takes_a_batch_to_its_end_and_shows_it(
         described = await overnight.temporal.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=queue)
         )
-        found = [it.id async for it in overnight.temporal.list_workflows("OvernightModel = 'gpt-5.4-mini'")]
+        found: list[str] = []
+        while not found:  # lists come a little later than what they list
+            found = [it.id async for it in overnight.temporal.list_workflows("OvernightModel = 'gpt-5.4-mini'")]
 
     assert described.config.workflow_execution_retention_ttl.ToTimedelta() == timedelta(days=7)
     assert finished.outcomes == {Outcome.SUCCEEDED: 5}
