@@ -35,6 +35,9 @@ assert POSTGRES is not None
 assert POSTGRES.origin is not None
 PSQL = Path(POSTGRES.origin).parent / "pginstall" / "bin"
 
+# A dozen processes start, one after another.
+pytestmark = pytest.mark.timeout(600)
+
 # What runs here; the servers that it needs are there already, and the two that look at metrics are not to be had.
 STAYING = [*sorted(WORKERS), "ui"]
 DONE_HERE = (OURS & JOBS) | {"logins", "temporal-namespace"}
@@ -108,7 +111,7 @@ class Machine:
         program = Program(name=name, argv=self.command(name), log_file=log, env=self.environment(name))
 
         async with await ManagedProcess.start(program) as process:
-            await process.wait_until_ready(process.log_matches("is ready|Console at"), timeout=timedelta(seconds=90))
+            await process.wait_until_ready(process.log_matches("is ready|Console at"), timeout=timedelta(seconds=180))
             code, said = await _run(self.health(name), self.environment(name))
             assert code == 0, said
             yield process
