@@ -11,6 +11,7 @@ from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, ExpireRequest, PollReport
 from overnight.errors import ConfigurationError, ProviderError
 from overnight.handling.failures import step
+from overnight.log_events import LogEvent
 from overnight.storage.batches import MAX_AGE_EXCEEDED
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,11 @@ class CancelActivities:
         try:
             report = await self._services.provider(batch.provider).cancel(provider_batch_id)
         except (ProviderError, ConfigurationError) as error:
-            logger.warning("batch %s: the provider would not cancel it after max age: %s", batch.id, error.public)
+            logger.warning(
+                "batch %s: the provider would not cancel it after max age: %s",
+                batch.id,
+                error.public,
+                extra={"event": LogEvent.BATCH_CANCEL_REFUSED},
+            )
             return batch
         return await self._store.batches.record_report(batch.id, report)

@@ -11,6 +11,7 @@ from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, PollReport
 from overnight.errors import ProviderError
 from overnight.handling.failures import step
+from overnight.log_events import LogEvent
 from overnight.metrics import POLLS, count
 from overnight.notices import Notice, NoticeKind
 from overnight.providers.base import Provider, ProviderReport
@@ -32,7 +33,9 @@ class PollActivities:
             return poll_report(batch)
         provider = self._services.provider(batch.provider)
         report = await self._look(provider, batch.provider_batch_id)
-        logger.info("batch %s: %s says %s", batch.id, batch.provider, report.status_word)
+        logger.info(
+            "batch %s: %s says %s", batch.id, batch.provider, report.status_word, extra={"event": LogEvent.BATCH_POLLED}
+        )
         if report.failure_code in provider.queue_full_codes:
             return await self._without_room(batch, report)
         batch = await self._store.batches.record_report(batch.id, report)

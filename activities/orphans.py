@@ -7,6 +7,7 @@ from datetime import timedelta
 from activities.services import Services
 from overnight.batches import Batch
 from overnight.errors import ConfigurationError, ProviderError
+from overnight.log_events import LogEvent
 from overnight.notices import Notice, NoticeKind
 from overnight.providers.base import ProviderReport, Submission, Undecided
 
@@ -23,7 +24,9 @@ async def look_for_orphans(services: Services, batch: Batch) -> None:
             for batch_id in await services.store.submissions.in_doubt_beside(batch):
                 await cancel_orphans(services, await services.store.batches.get(batch_id))
     except TimeoutError:
-        logger.warning("batch %s: no time left to look for orphans", batch.id)
+        logger.warning(
+            "batch %s: no time left to look for orphans", batch.id, extra={"event": LogEvent.ORPHANS_POSTPONED}
+        )
 
 
 async def cancel_orphans(services: Services, batch: Batch) -> int:
@@ -36,7 +39,13 @@ async def cancel_orphans(services: Services, batch: Batch) -> int:
         try:
             canceled += await _resolve(services, batch, submission)
         except (ProviderError, ConfigurationError) as error:
-            logger.warning("batch %s: submission %s is still in doubt: %s", batch.id, submission.number, error.public)
+            logger.warning(
+                "batch %s: submission %s is still in doubt: %s",
+                batch.id,
+                submission.number,
+                error.public,
+                extra={"event": LogEvent.SUBMISSION_IN_DOUBT},
+            )
     return canceled
 
 

@@ -15,6 +15,7 @@ from overnight.errors import CostLimitError, PermanentProviderError, TransientPr
 from overnight.estimates import seal_within_cost
 from overnight.handling.failures import step, translated
 from overnight.handling.heartbeats import heartbeating
+from overnight.log_events import LogEvent
 from overnight.providers.base import EntryLine, Provider, ProviderReport, Submission
 from overnight.registering import registration
 
@@ -99,7 +100,9 @@ class SubmitActivities:
         if submission.started_at is not None:
             adopted = await self._resolve(batch, submission)
             if adopted is not None:
-                logger.warning("batch %s: adopted %s", batch.id, adopted.provider_batch_id)
+                logger.warning(
+                    "batch %s: adopted %s", batch.id, adopted.provider_batch_id, extra={"event": LogEvent.BATCH_ADOPTED}
+                )
                 await self._accepted(provider, batch, adopted)
             if adopted is not None or await self._is_handed_over(batch.id):
                 return
@@ -147,8 +150,21 @@ class SubmitActivities:
         closed = accepted.status.is_terminal and not report.status.is_terminal
         if closed or accepted.provider_batch_id != report.provider_batch_id:
             # Closed, or handed over, behind our back: nobody waits for what was just made.
-            logger.error("batch %s: %s was made for nobody, and is canceled", batch.id, report.provider_batch_id)
+            logger.error(
+                "batch %s: %s was made for nobody, and is canceled",
+                batch.id,
+                report.provider_batch_id,
+                extra={"event": LogEvent.PROVIDER_BATCH_UNOWNED},
+            )
             await provider.cancel(report.provider_batch_id)
+        else:
+            logger.info(
+                "batch %s: %s has it, as %s",
+                batch.id,
+                provider.name,
+                report.provider_batch_id,
+                extra={"event": LogEvent.BATCH_SUBMITTED},
+            )
 
     async def _refused(
         self, provider: Provider, batch: Batch, error: TransientProviderError | PermanentProviderError

@@ -41,6 +41,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from overnight import BatchHandle, Overnight
 from overnight.embedded import Stack, running_stack
+from overnight.log_events import LogEvent
 from overnight.settings import Settings
 from overnight.storage.store import Store
 
@@ -69,7 +70,8 @@ class Site:
 
     def polls_seen(self) -> int:
         """By all workers, from what they log of each."""
-        return sum(log.read_text().count(" says ") for log in self.folder.glob("worker-*.log"))
+        polled = f" {LogEvent.BATCH_POLLED}: "
+        return sum(log.read_text().count(polled) for log in self.folder.glob("worker-*.log"))
 
     def resident(self) -> float:
         """Of all workers, in kB."""

@@ -2,17 +2,18 @@
 
 What a line concerns is put on it here, not by whoever logs: temporalio and other libraries log from within activities
 too, and know nothing of batches. With OVERNIGHT_LOG_FORMAT=json a line is an object with `at`, `level`, `logger`,
-`event` and `message`, and, where they are known, `batch_id`, `workflow_id`, `activity`, `attempt` and `error`.
-`event` is one name for all lines from one place in the code, whatever values they carry.
+`event` and `message`, and, where they are known, `batch_id` or `campaign_id`, `workflow_id`, `activity`, `attempt` and
+`error`. `event` is the line's name (`overnight.log_events`), or its logger's where a library logs.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -22,17 +23,19 @@ from overnight.errors import ConfigurationError
 
 FORMAT = "OVERNIGHT_LOG_FORMAT"
 
-_batch: ContextVar[UUID | None] = ContextVar("batch", default=None)
+_IDS = ("batch_id", "campaign_id")
+_concerned: ContextVar[Mapping[str, str]] = ContextVar("concerned", default=MappingProxyType({}))
 
 
 @contextmanager
-def concerning(batch_id: UUID | None) -> Iterator[None]:
-    """What is logged in the block, and in tasks that it starts, concerns this batch."""
-    token = _batch.set(batch_id)
+def concerning(batch_id: UUID | None = None, *, campaign_id: UUID | None = None) -> Iterator[None]:
+    """What is logged in the block, and in tasks that it starts, concerns this batch or campaign."""
+    ids = zip(_IDS, (batch_id, campaign_id), strict=True)
+    token = _concerned.set({name: str(value) for name, value in ids if value is not None})
     try:
         yield
     finally:
-        _batch.reset(token)
+        _concerned.reset(token)
 
 
 def log_to_stderr(level: str) -> None:
@@ -51,7 +54,7 @@ def log_to_stderr(level: str) -> None:
 def _formatter(name: str) -> logging.Formatter:
     match name:
         case "text":
-            return TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+            return TextFormatter("%(asctime)s %(levelname)s %(event)s: %(message)s")
         case "json":
             return JsonFormatter()
         case _:
@@ -70,26 +73,36 @@ def _about(record: logging.LogRecord) -> dict[str, Any]:
         # temporalio puts them on its own lines, also on those that it logs when the activity is over.
         told = getattr(record, "temporal_activity", None) or getattr(record, "temporal_workflow", None) or {}
         found = {name: told[name] for name in ("workflow_id", "attempt") if name in told}
-    batch_id = _batch.get() or _batch_of(found.get("workflow_id"))
-    return {"batch_id": str(batch_id), **found} if batch_id else found
+    return {**(_of_line(record) or _of_workflow(found.get("workflow_id"))), **found}
 
 
-def _batch_of(workflow_id: str | None) -> str | None:
+def _of_line(record: logging.LogRecord) -> Mapping[str, str]:
+    """What the line itself names goes before what it is logged for."""
+    named = {name: str(getattr(record, name)) for name in _IDS if getattr(record, name, None) is not None}
+    return named or _concerned.get()
+
+
+def _of_workflow(workflow_id: str | None) -> Mapping[str, str]:
     """The id in the name that our own client gives to a workflow; another's name says nothing."""
     prefix, _, rest = (workflow_id or "").partition("-")
     try:
-        return str(UUID(rest)) if prefix == "batch" else None
+        return {f"{prefix}_id": str(UUID(rest))} if f"{prefix}_id" in _IDS else {}
     except ValueError:
-        return None
+        return {}
+
+
+def _event(record: logging.LogRecord) -> str:
+    return getattr(record, "event", None) or record.name
 
 
 class TextFormatter(logging.Formatter):
     """Lines for people. A batch is named once: most messages of ours begin with it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's own name
-        batch_id = _about(record).get("batch_id")
-        line = super().formatMessage(record)
-        return line if batch_id is None or batch_id in line else f"{line} [batch {batch_id}]"
+        record.__dict__["event"] = _event(record)
+        about, line = _about(record), super().formatMessage(record)
+        told = [f"{name.removesuffix('_id')} {about[name]}" for name in _IDS if name in about]
+        return " ".join([line, *(f"[{each}]" for each in told if each not in line)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -100,7 +113,7 @@ class JsonFormatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "event": getattr(record, "event", None) or f"{record.name}.{record.funcName}",
+            "event": _event(record),
             "message": record.getMessage(),
             **_about(record),
         }

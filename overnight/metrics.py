@@ -17,6 +17,7 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from overnight.batches import Batch, BatchStatus
 from overnight.errors import ConfigurationError, OvernightError
+from overnight.log_events import LogEvent
 from overnight.providers import provider_names
 from overnight.settings import Settings
 from overnight.storage.store import Store
@@ -108,9 +109,11 @@ async def sample(store: Store, client: Client) -> None:
         try:
             _show(meter, await store.vitals.read())
         except OvernightError as error:
-            logger.warning("the gauges could not be read: %s", error.public)
+            logger.warning("the gauges could not be read: %s", error.public, extra={"event": LogEvent.GAUGES_UNREAD})
         except Exception as error:  # noqa: BLE001 - metrics are no reason to end a worker
-            logger.warning("the gauges could not be read: %s", type(error).__name__)
+            logger.warning(
+                "the gauges could not be read: %s", type(error).__name__, extra={"event": LogEvent.GAUGES_UNREAD}
+            )
         await asyncio.sleep(SAMPLED_EVERY_SECONDS)
 
 

@@ -1,12 +1,14 @@
 """Who hears of trouble: once when it begins, once when it is over, not at every poll in between."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
+
+from overnight.log_events import LogEvent
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,15 @@ class Notice:
         return f"campaign {self.campaign_id}" if self.campaign_id else f"batch {self.batch_id}"
 
 
+_EVENTS: Mapping[NoticeKind, LogEvent] = {
+    NoticeKind.WAITING: LogEvent.NOTICE_WAITING,
+    NoticeKind.ATTENTION: LogEvent.NOTICE_ATTENTION,
+    NoticeKind.RECOVERED: LogEvent.NOTICE_RECOVERED,
+    NoticeKind.ORPHAN: LogEvent.NOTICE_ORPHAN,
+    NoticeKind.ABOVE_QUOTA: LogEvent.NOTICE_ABOVE_QUOTA,
+}
+
+
 class Notifier(Protocol):
     """Passes notices on. What it raises is logged and changes nothing for the batch."""
 
@@ -57,8 +68,15 @@ class LoggingNotifier:
 
     async def notify(self, notice: Notice) -> None:
         calm = notice.kind in (NoticeKind.WAITING, NoticeKind.RECOVERED, NoticeKind.ABOVE_QUOTA)
-        level = logging.INFO if calm else logging.WARNING
-        logger.log(level, "%s: %s (%s): %s", notice.subject, notice.kind.value, notice.code, notice.text)
+        logger.log(
+            logging.INFO if calm else logging.WARNING,
+            "%s: %s (%s): %s",
+            notice.subject,
+            notice.kind.value,
+            notice.code,
+            notice.text,
+            extra={"event": _EVENTS[notice.kind], "batch_id": notice.batch_id, "campaign_id": notice.campaign_id},
+        )
 
 
 class Notifiers:
@@ -73,4 +91,9 @@ class Notifiers:
             try:
                 await notifier.notify(notice)
             except Exception as error:  # noqa: BLE001 - a pager that is down must not stop a batch
-                logger.warning("%s could not be notified: %s", type(notifier).__name__, type(error).__name__)
+                logger.warning(
+                    "%s could not be notified: %s",
+                    type(notifier).__name__,
+                    type(error).__name__,
+                    extra={"event": LogEvent.NOTIFIER_FAILED},
+                )

@@ -10,6 +10,7 @@ from overnight.batches import Outcome
 from overnight.content import conversation
 from overnight.errors import UnknownTaskError
 from overnight.intake import Intake, request_json
+from overnight.log_events import LogEvent
 from overnight.providers.base import ProviderFacts
 from overnight.storage.entries import NewEntry
 from overnight.storage.filling import FurtherEntry
@@ -44,6 +45,7 @@ class Repairer:
                 candidate.batch_id,
                 candidate.custom_id,
                 type(error).__name__,
+                extra={"event": LogEvent.ENTRY_NOT_REPAIRED},
             )
             return None
 

@@ -12,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from overnight.attributes import KINDS
 from overnight.errors import TemporalError
+from overnight.log_events import LogEvent
 
 logger = logging.getLogger(__name__)
 
@@ -101,10 +102,17 @@ class KnownAttributes:
         try:
             known = await _known(client)
         except RPCError as error:
-            logger.info("search attributes are left out: the namespace cannot be asked for them: %s", error.message)
+            logger.info(
+                "search attributes are left out: the namespace cannot be asked for them: %s",
+                error.message,
+                extra={"event": LogEvent.SEARCH_ATTRIBUTES_LEFT_OUT},
+            )
             return False
         if all(known.get(name) == _TYPES[kind] for name, kind in KINDS.items()):
             self._told = True
         else:
-            logger.info("search attributes are left out: run `overnight temporal setup` to have them")
+            logger.info(
+                "search attributes are left out: run `overnight temporal setup` to have them",
+                extra={"event": LogEvent.SEARCH_ATTRIBUTES_LEFT_OUT},
+            )
         return bool(self._told)

@@ -20,6 +20,7 @@ from overnight.embedded._server import EmbeddedServer
 from overnight.embedded.ports import LOOPBACK, PortLease
 from overnight.embedded.process import Account, Program, run_to_end, start_despite
 from overnight.errors import EmbeddedServerError
+from overnight.log_events import LogEvent
 
 _log = logging.getLogger(__name__)
 _USER = "postgres"
@@ -110,7 +111,9 @@ class EmbeddedPostgres(EmbeddedServer):
         await settle_lock(self._pgdata)
         await start_despite(_COLLISIONS, lambda: self._launch(installation))
         await self._create_database(installation)
-        _log.info("Postgres runs on port %d, data in %s", self.port, self._folder)
+        _log.info(
+            "Postgres runs on port %d, data in %s", self.port, self._folder, extra={"event": LogEvent.SERVER_STARTED}
+        )
 
     async def _give_up_everything(self) -> None:
         if self._lease is not None:

@@ -25,6 +25,7 @@ from typing import Self, TypeVar
 
 from overnight.embedded.ports import LOOPBACK
 from overnight.errors import EmbeddedServerError
+from overnight.log_events import LogEvent
 
 _log = logging.getLogger(__name__)
 _GUARD = Path(__file__).with_name("_guard.py")
@@ -105,7 +106,13 @@ class ManagedProcess:
         except BaseException:
             await process.stop()
             raise
-        _log.debug("Started %s with pid %d, log in %s", program.name, process.pid, program.log_file)
+        _log.debug(
+            "Started %s with pid %d, log in %s",
+            program.name,
+            process.pid,
+            program.log_file,
+            extra={"event": LogEvent.PROCESS_STARTED},
+        )
         return process
 
     @property
@@ -179,7 +186,12 @@ class ManagedProcess:
     async def _end(self, signum: signal.Signals, patience: timedelta) -> None:
         self.send_signal(signum)
         if not await self._ended_within(patience):
-            _log.warning("%s did not stop within %s, killing it", self.program.name, patience)
+            _log.warning(
+                "%s did not stop within %s, killing it",
+                self.program.name,
+                patience,
+                extra={"event": LogEvent.PROCESS_KILLED},
+            )
             self.send_signal(signal.SIGKILL)
             await self._ended_within(_KILL_TIMEOUT)
         if self.returncode is None:
@@ -304,7 +316,7 @@ async def finish(work: Coroutine[object, object, T]) -> T:
             canceled = error
     if canceled is not None and not task.cancelled():
         if (failure := task.exception()) is not None:
-            _log.error("Failed while being canceled: %s", failure)
+            _log.error("Failed while being canceled: %s", failure, extra={"event": LogEvent.PROCESS_FAILED})
         raise canceled
     return task.result()
 

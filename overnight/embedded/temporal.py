@@ -20,6 +20,7 @@ from overnight.embedded._server import EmbeddedServer
 from overnight.embedded.ports import LOOPBACK, PortLease
 from overnight.embedded.process import Program, start_despite, tcp_accepts
 from overnight.errors import EmbeddedServerError
+from overnight.log_events import LogEvent
 
 _log = logging.getLogger(__name__)
 _COLLISIONS = "address already in use"
@@ -102,7 +103,9 @@ class EmbeddedTemporal(EmbeddedServer):
         if self._retention is not None:
             await self._set_retention(self._retention)
         await asyncio.sleep(_REST_AFTER_LAST_CALL_SECONDS)
-        _log.info("Temporal runs on %s, web UI on %s", self.address, self.ui_url)
+        _log.info(
+            "Temporal runs on %s, web UI on %s", self.address, self.ui_url, extra={"event": LogEvent.SERVER_STARTED}
+        )
 
     async def _give_up_everything(self) -> None:
         self._release_ports()

@@ -17,6 +17,7 @@ from overnight.handlers import Handler, batch_handlers, campaign_handlers
 from overnight.handling.failures import step, where
 from overnight.handling.heartbeats import heartbeating
 from overnight.handling.services import Services
+from overnight.log_events import LogEvent
 from overnight.reading import Reader, campaign_entries, entries
 from overnight.storage.dispatches import AlreadyDispatchedError, Connection, Dispatch
 from overnight.tasks import Task
@@ -86,8 +87,10 @@ class DispatchActivities:
                     await _run(handler)
                 await dispatch.commit()
         except AlreadyDispatchedError as error:
-            logger.info("%s", error)
+            logger.info("%s", error, extra={"event": LogEvent.HANDLER_ALREADY_RAN})
             return DispatchReport(ran=False)
+        if handler is not None:
+            logger.info("%s ran", type(handler).__name__, extra={"event": LogEvent.HANDLER_RAN})
         return DispatchReport(ran=handler is not None)
 
 

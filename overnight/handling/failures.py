@@ -10,6 +10,7 @@ import functools
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from overnight.errors import (
     TransientProviderError,
     UsageError,
 )
+from overnight.log_events import LogEvent
 from overnight.logs import concerning
 from overnight.metrics import STEP_FAILURES, count
 from overnight.settings import Settings
@@ -112,14 +114,22 @@ def translated(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitabl
 
     @functools.wraps(run)
     async def translating(self: S, request: B) -> R:
-        try:
-            return await run(self, request)
-        except Exception as error:  # noqa: BLE001 - as in `step`
-            failure = application_error(error, self._services.settings, final=UsageError)
-            logger.warning("%s failed: %s", activity.info().activity_type, failure.message)
-            raise failure from None
+        with _named(request):
+            try:
+                return await run(self, request)
+            except Exception as error:  # noqa: BLE001 - as in `step`
+                failure = application_error(error, self._services.settings, final=UsageError)
+                what = activity.info().activity_type
+                logger.warning("%s failed: %s", what, failure.message, extra={"event": LogEvent.STEP_FAILED})
+                raise failure from None
 
     return translating
+
+
+def _named(request: object) -> AbstractContextManager[None]:
+    """What is logged concerns the batch or campaign that the request names, if it names one; it may not be there."""
+    named = getattr(request, "start", request)
+    return concerning(getattr(named, "batch_id", None), campaign_id=getattr(named, "campaign_id", None))
 
 
 async def _tell_workflow(trouble: Trouble | None) -> None:
@@ -137,7 +147,8 @@ async def _failed(services: "Services", subject: "Subject", error: Exception) ->
         await _tell_workflow(await services.failed(subject, error))
     failure = application_error(error, services.settings)
     count(STEP_FAILURES, error=failure.type or "unknown")
-    logger.warning("%s: %s failed: %s", subject, activity.info().activity_type, failure.message)
+    what = activity.info().activity_type
+    logger.warning("%s: %s failed: %s", subject, what, failure.message, extra={"event": LogEvent.STEP_FAILED})
     return failure
 
 
@@ -149,7 +160,7 @@ def step(run: Callable[[S, B], Awaitable[R]]) -> Callable[[S, B], Awaitable[R]]:
     @functools.wraps(run)
     async def stepping(self: S, request: B) -> R:
         subject = self._services.subject(request)
-        with concerning(subject.batch_id):
+        with concerning(subject.batch_id, campaign_id=subject.campaign_id):
             try:
                 result = await run(self, request)
             except Exception as error:  # noqa: BLE001 - the one place where every failure passes

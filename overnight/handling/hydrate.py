@@ -1,5 +1,7 @@
 """Hydrate: responses into outputs, with the user's Tasks, from where a dead attempt stopped."""
 
+import logging
+
 from temporalio import activity
 
 from overnight.batches import Batch, Outcome
@@ -8,8 +10,11 @@ from overnight.handling.failures import step
 from overnight.handling.heartbeats import heartbeating
 from overnight.handling.services import Services
 from overnight.hydrating import verdicts_of
+from overnight.log_events import LogEvent
 from overnight.metrics import count_outcomes
 from overnight.providers import provider_facts
+
+logger = logging.getLogger(__name__)
 
 
 class HydrateActivities:
@@ -26,6 +31,8 @@ class HydrateActivities:
             await self._hydrate(batch)
             batch = await self._store.outputs.finish(batch.id)
             count_outcomes(batch)
+            counts = ", ".join(f"{number} {outcome.value}" for outcome, number in sorted(batch.outcomes.items()))
+            logger.info("batch %s: %s", batch.id, counts, extra={"event": LogEvent.BATCH_HYDRATED})
         return HydrateReport(outcomes=dict(batch.outcomes), cost=batch.cost.billed, list_cost=batch.cost.list_price)
 
     async def _hydrate(self, batch: Batch) -> None:

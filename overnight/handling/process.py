@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from overnight.handling import Services, handler_activities
+from overnight.log_events import LogEvent
 from overnight.metrics import runtime_of, sample
 from overnight.notifiers import notifiers_from
 from overnight.settings import Settings
@@ -86,10 +87,18 @@ async def work_until_stopped(
         await check_namespace(client)
         async with compose(client) as workers:
             task_queues = ", ".join(workers.task_queues)
-            logger.info("%s: task queue %s, namespace %s", ready, task_queues, client.namespace)
+            logger.info(
+                "%s: task queue %s, namespace %s",
+                ready,
+                task_queues,
+                client.namespace,
+                extra={"event": LogEvent.WORKER_READY},
+            )
             async with _sampling(services, client) if samples else contextlib.nullcontext():
                 await stopped.wait()
-            logger.info("stopping: finishing what is short, handing over the rest")
+            logger.info(
+                "stopping: finishing what is short, handing over the rest", extra={"event": LogEvent.WORKER_STOPPING}
+            )
     finally:
         await services.aclose()
         await asyncio.sleep(0.05)  # temporalio's threads must be done before the interpreter is (sdk-python issue 300)

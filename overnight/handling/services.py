@@ -18,6 +18,7 @@ from overnight.errors import (
     UnknownNameError,
 )
 from overnight.handling.failures import full, public
+from overnight.log_events import LogEvent
 from overnight.notices import LoggingNotifier, Notice, NoticeKind, Notifier, Notifiers
 from overnight.settings import Settings
 from overnight.storage.store import Store
@@ -83,7 +84,7 @@ class Services:
         if text != str(error) or isinstance(error, HandlerFailedError):
             # The stack trace is for development: its last line quotes what the error quotes.
             trace = (error.__cause__ or error) if self.settings.log_error_texts else None
-            logger.error("%s: %s", subject, text, exc_info=trace)
+            logger.error("%s: %s", subject, text, exc_info=trace, extra={"event": LogEvent.STEP_ERROR_KEPT})
             await subject.store.record_error(subject.id, storable(full(error)[:4000]))
         code, kind = _code(error), _kind(error)
         if not await self.in_trouble(subject, code, text, kind):

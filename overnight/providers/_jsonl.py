@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from overnight.errors import ProviderError
+from overnight.log_events import LogEvent
 from overnight.providers.base import LineBlock, ResultPosition, has_odd_bytes
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,12 @@ class LineSplitter:
             return
         self._parts.append(tail)
         if self._held > self._max_line:
-            logger.warning("A line of result file %r is longer than %d bytes; it is cut.", self._source, self._max_line)
+            logger.warning(
+                "A line of result file %r is longer than %d bytes; it is cut.",
+                self._source,
+                self._max_line,
+                extra={"event": LogEvent.RESULT_LINE_CUT},
+            )
             self._parts, self._too_long = [b"".join(self._parts)[:KEPT_OF_LONG_LINE]], True
 
     def _position(self) -> ResultPosition:

@@ -14,6 +14,7 @@ import httpx
 
 from overnight.batches import BatchStatus, Progress
 from overnight.errors import MissingKeyError, PermanentProviderError
+from overnight.log_events import LogEvent
 from overnight.providers._anthropic_facts import (
     AFTER,
     BEFORE,
@@ -259,7 +260,11 @@ def status_of(batch: Mapping[str, Any]) -> BatchStatus:
     word, counts = as_text(batch.get("processing_status")).lower(), _counts(batch)
     if word != "ended":
         if word not in ("in_progress", "canceling"):
-            logger.warning("Unknown status %r of an Anthropic batch; it counts as in progress.", word[:100])
+            logger.warning(
+                "Unknown status %r of an Anthropic batch; it counts as in progress.",
+                word[:100],
+                extra={"event": LogEvent.STATUS_UNKNOWN},
+            )
         return BatchStatus.IN_PROGRESS
     if batch.get("cancel_initiated_at") and counts["canceled"]:
         return BatchStatus.CANCELED

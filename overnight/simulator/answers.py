@@ -45,7 +45,7 @@ def answer(setting: Setting, body: Any, *, custom_id: str | None, token: str) ->
         refused = error
     except Exception:
         # One odd entry must not stop the others; what is odd about it stands in the log.
-        logger.exception("The simulator could not answer %s", custom_id)
+        logger.exception("The simulator could not answer %s", custom_id, extra={"event": "simulator.answer.failed"})
         refused = ApiError("The request could not be understood.")
     return Rendered(status=refused.status, body=error_body(setting.provider, refused, f"req_{token[:24]}"))
 

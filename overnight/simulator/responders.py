@@ -175,5 +175,5 @@ def ask(responder: Responder, request: ModelRequest) -> ModelReply:
     except UnusableSchemaError as error:
         return ModelReply(error=ModelError(kind="invalid_request", message=str(error)))
     except Exception:
-        logger.exception("The responder failed on %s", request.custom_id)
+        logger.exception("The responder failed on %s", request.custom_id, extra={"event": "simulator.responder.failed"})
         return ModelReply(error=ModelError())

@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from overnight.errors import ConfigurationError, DatabaseError, SchemaVersionError
+from overnight.log_events import LogEvent
 from overnight.storage.tables import SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -258,7 +259,7 @@ async def upgrade(engine: AsyncEngine) -> str:
         # Alembic imports its scripts; that must not stop other work on the loop for good, and it does not take long.
         await connection.run_sync(_upgrade)
         await connection.commit()
-    logger.info("schema is at version %s", head_version())
+    logger.info("schema is at version %s", head_version(), extra={"event": LogEvent.SCHEMA_UPGRADED})
     await asyncio.sleep(0)
     return head_version()
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from overnight.batches import Batch, BatchStatus
 from overnight.errors import OvernightError
 from overnight.ids import submission_token
+from overnight.log_events import LogEvent
 from overnight.providers.base import ProviderReport, Submission
 from overnight.storage.batches import lock_batch, read_batch, write_report
 from overnight.storage.database import autocommitting
@@ -173,7 +174,13 @@ class SubmissionStore:
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
             if batch.provider_batch_id not in {None, report.provider_batch_id}:
-                logger.error("batch %s: is %s, not %s", batch_id, batch.provider_batch_id, report.provider_batch_id)
+                logger.error(
+                    "batch %s: is %s, not %s",
+                    batch_id,
+                    batch.provider_batch_id,
+                    report.provider_batch_id,
+                    extra={"event": LogEvent.PROVIDER_BATCH_UNOWNED},
+                )
                 return batch
             await connection.execute(
                 update(submissions)

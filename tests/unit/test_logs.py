@@ -9,9 +9,11 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from overnight.errors import ConfigurationError
+from overnight.log_events import LogEvent
 from overnight.logs import JsonFormatter, TextFormatter, concerning, log_to_stderr
 
 BATCH = UUID("01a2028c-d309-779a-bf6f-ef8d495df2eb")
+CAMPAIGN = UUID("01a2028c-d309-7000-8000-ef8d495df2eb")
 
 
 def record(message: str, *values: object, **extra: Any) -> logging.LogRecord:
@@ -26,13 +28,16 @@ def as_json(made: logging.LogRecord) -> dict[str, Any]:
     return json.loads(line)
 
 
-def test_a_json_line_has_an_event_that_is_the_same_whatever_the_values() -> None:
-    first, second = as_json(record("%s says %s", "openai", "ended")), as_json(record("%s says %s", "openai", "failed"))
+def test_a_line_has_the_name_that_it_was_given_and_a_librarys_line_that_of_its_logger() -> None:
+    made = record("%s says %s", "openai", "ended", event=LogEvent.BATCH_POLLED)
+    line, foreign = as_json(made), record("a library's line")
 
-    assert first["event"] == second["event"] == "some.module.looks"
-    assert first["message"] == "openai says ended"
-    assert "batch_id" not in first
-    assert as_json(record("x", event="poll_answered"))["event"] == "poll_answered"
+    assert (line["event"], line["message"]) == ("batch.polled", "openai says ended")
+    assert "batch_id" not in line
+    assert as_json(foreign)["event"] == "some.module"
+    named = TextFormatter("%(levelname)s %(event)s: %(message)s")
+    assert named.format(made) == "INFO batch.polled: openai says ended"
+    assert named.format(foreign) == "INFO some.module: a library's line"
 
 
 def test_what_is_logged_while_a_batch_is_in_hand_carries_its_id() -> None:
@@ -49,6 +54,18 @@ def test_a_text_line_that_names_its_batch_does_not_name_it_twice() -> None:
         text = TextFormatter("%(message)s").format(record("batch %s: adopted", BATCH))
 
     assert text == f"batch {BATCH}: adopted"
+
+
+def test_a_campaigns_lines_carry_its_id_and_what_a_line_names_itself_goes_first() -> None:
+    with concerning(campaign_id=CAMPAIGN):
+        line, text = as_json(record("a line")), TextFormatter("%(message)s").format(record("a line"))
+        of_batch = as_json(record("a line", batch_id=BATCH, campaign_id=None))
+
+    assert line["campaign_id"] == str(CAMPAIGN)
+    assert text == f"a line [campaign {CAMPAIGN}]"
+    assert of_batch["batch_id"] == str(BATCH)
+    assert "campaign_id" not in of_batch
+    assert as_json(record("failed", temporal_workflow={"workflow_id": f"campaign-{CAMPAIGN}"}))["campaign_id"]
 
 
 async def test_lines_within_an_activity_name_its_workflow() -> None:

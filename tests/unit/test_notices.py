@@ -76,6 +76,7 @@ async def test_what_needs_somebody_is_a_warning_and_the_rest_is_not(
     (record,) = caplog.records
     assert record.levelno == (logging.WARNING if kind in URGENT else logging.INFO)
     assert record.getMessage() == f"batch {BATCH}: {kind.value} (invalid_api_key): The key is wrong."
+    assert (record.__dict__["event"], record.__dict__["batch_id"]) == (f"notice.{kind.value}", BATCH)
 
 
 def test_every_kind_is_either_calm_or_urgent() -> None:
