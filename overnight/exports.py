@@ -23,8 +23,8 @@ from overnight.texts import visible
 
 TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 MONEY = ("cost", "list_cost")
-JSON_COLUMNS = ("output", "fields", "response")
-COLUMNS = ("custom_id", "outcome", "output", "error_code", "reason", *TOKENS, *MONEY, "task", "fields")
+JSON_COLUMNS = ("output", "tool_calls", "fields", "response")
+COLUMNS = ("custom_id", "outcome", "output", "tool_calls", "error_code", "reason", *TOKENS, *MONEY, "task", "fields")
 """In every format, and in this order; `response`, the provider's line, comes last where it is asked for."""
 
 # What spreadsheets take for the beginning of a formula; the last four are its full-width forms.
@@ -102,6 +102,7 @@ def _row(stored: StoredEntry, facts: ProviderFacts, endpoint: str) -> Row:
         "custom_id": stored.custom_id,
         "outcome": stored.outcome.value if stored.outcome else None,
         "output": _output(stored, facts, endpoint),
+        "tool_calls": _parsed(stored.tool_calls),
         "error_code": stored.error_code,
         "reason": stored.reason,
         **{name: getattr(stored.usage, name) for name in TOKENS},

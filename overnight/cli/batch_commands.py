@@ -124,9 +124,11 @@ def results(
 ) -> None:
     """Write a batch's entries with what came of them, in the order of adding.
 
-    Columns: custom_id, outcome, output, error_code, reason, input_tokens, cache_read_tokens, cache_write_tokens,
-    output_tokens, reasoning_tokens, cost, list_cost, task, fields. The output of a raw request is the answer's text.
-    In CSV, a cell that a spreadsheet would take for a formula begins with an apostrophe.
+    Columns: custom_id, outcome, output, tool_calls, error_code, reason, input_tokens, cache_read_tokens,
+    cache_write_tokens, output_tokens, reasoning_tokens, cost, list_cost, task, fields. The output of a raw request is
+    the answer's text. `tool_calls` is a list of objects with id, name, arguments, result, error_code and error. In CSV
+    and Parquet, output, tool_calls and fields are JSON texts; in CSV, a cell that a spreadsheet would take for a
+    formula begins with an apostrophe. A cost that nobody knows is empty.
 
     \b
     overnight results 01a201c2-3cab --output results.csv
