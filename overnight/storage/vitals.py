@@ -1,15 +1,15 @@
 """How all is: a few numbers about what is unfinished, from the partial index of just those batches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import BatchFilter, BatchStatus
 from overnight.storage.listings import conditions
-from overnight.storage.tables import batches
+from overnight.storage.tables import batches, campaigns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +50,16 @@ class VitalStore:
             oldest_age=max((row[3] for row in rows), default=timedelta(0)),
             needing_attention=needing,
         )
+
+    async def handler_task_queues(self) -> Sequence[str]:
+        """Where handlers of unfinished batches and campaigns are to run, other than in the worker itself."""
+        queues = [
+            select(table.c.handler_task_queue).where(
+                table.c.handler_task_queue.is_not(None),
+                table.c.sealed_at.is_not(None),
+                table.c.handler_dispatched_at.is_(None),
+            )
+            for table in (batches, campaigns)
+        ]
+        async with self._engine.connect() as connection:
+            return sorted((await connection.execute(union(*queues))).scalars())

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from temporalio.client import Client
 
+from activities import Services
 from overnight import BatchStatus, Outcome, Overnight, Settings, Task
 from overnight.client import BatchHandle
 from overnight.doctor import Problem, State, check_deployment, checks, examine, reattach
 from overnight.embedded import EmbeddedTemporal
+from overnight.parts import Part
 from overnight.simulator.serve import Running
+from overnight.storage.store import Store
+from worker import compose
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,10 +152,31 @@ async def test_a_deployment_that_is_as_it_should_be_passes_every_check(environme
     assert {"database", "schema", "temporal", "namespace", "provider openai", "provider anthropic"} <= set(found)
 
 
-async def test_a_task_queue_that_nobody_works_at_is_told(environment: Settings) -> None:
-    found = await parts(environment)
+async def test_task_queues_that_nobody_works_at_are_told(environment: Settings, overnight: Overnight) -> None:
+    batch = await overnight.create_batch(
+        provider="openai", model="gpt-5.4-mini", handler_task_queue="nobodys", handler_activity="send_report"
+    )
+    await batch.add(Say(word="hello"))
+    await overnight.store.batches.seal(batch.id)
+    checks = [check async for check in check_deployment(environment)]
 
-    assert found["workers for workflows"] is found["workers for activities"] is State.FAILED
+    told = {check.part: check.advice for check in checks if check.state is State.FAILED}
+    assert list(told) == [
+        *("workers for workflows", "workers for short steps", "workers for bulk steps", "handlers on nobodys")
+    ]
+    assert "--only bulk" in told["workers for bulk steps"]
+    assert "overnight handlers --task-queue nobodys" in told["handlers on nobodys"]
+
+
+async def test_a_deployment_without_workers_for_bulk_steps_is_not_as_it_should_be(
+    environment: Settings, temporal: Client
+) -> None:
+    services = Services(environment, Store.from_settings(environment))
+    async with compose(temporal, services, only=Part.BATCHES):
+        found = await parts(environment)
+    await services.aclose()
+
+    assert [part for part, state in found.items() if state is not State.OK] == ["workers for bulk steps"]
 
 
 async def test_one_part_that_is_away_keeps_no_other_from_being_asked(
