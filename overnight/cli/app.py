@@ -117,7 +117,9 @@ def dev(
     modules: Modules = None,
     folder: Annotated[Path, typer.Option(help="Where data and logs are kept.")] = Path(".overnight"),
 ) -> None:
-    """Run everything on this machine: Postgres, Temporal with its UI, simulated providers and a worker."""
+    """Run everything on this machine: Postgres, Temporal with its UI, simulated providers, a worker and, with the extra
+    `ui`, the web console. Ctrl-C ends all of it.
+    """
     from overnight.cli.extras import require_embedded  # noqa: PLC0415 - imported when it runs
 
     require_embedded("overnight dev")

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from overnight.cli.environment import PROVIDERS, without_keys
-from overnight.cli.local import Local, Plan, Ports, running
+from overnight.cli.local import NO_CONSOLE, Local, Plan, Ports, running
 from overnight.embedded import stop_on_signals
 
 # The usual ports where they are free, so that what a user has noted down stays true from run to run.
-_PORTS = Ports(postgres=54_329, temporal=7233, ui=8233, simulator=8430)
+_PORTS = Ports(postgres=54_329, temporal=7233, ui=8233, simulator=8430, console=8420)
 _LOOK_SECONDS = 0.3
 
 
@@ -31,6 +31,7 @@ async def develop(modules: Sequence[str], folder: Path) -> None:
         modules=modules,
         extra_environment={"OVERNIGHT_LOG_ERROR_TEXTS": "true", **_impatience(simulated)},
         ports=_PORTS,
+        console=True,
     )
     console = Console(soft_wrap=True, highlight=False)
     with stop_on_signals():
@@ -55,6 +56,7 @@ def _tell(console: Console, plan: Plan, local: Local) -> None:
     real = [name for name in PROVIDERS if name not in plan.simulated]
     console.print(f"\n[bold]For your own scripts[/bold] (also in {script}):\n")
     console.print(exports, markup=False)
+    console.print(f"Console       {local.console_url or NO_CONSOLE}", markup=False)
     console.print(f"Temporal UI   {local.stack.temporal.ui_url}")
     console.print(f"Simulated     {', '.join(plan.simulated) or 'nothing'}")
     console.print(f"Real          {', '.join(real) or 'nothing: no provider key is set'}")

@@ -36,6 +36,15 @@ def require_ui(part: str) -> None:
     _require(_UI, part, "ui")
 
 
+def has_ui() -> bool:
+    """Whether the extra `ui` is installed."""
+    return _are_there(_UI)
+
+
 def _require(packages: tuple[str, ...], part: str, extra: str) -> None:
-    if not all(find_spec(name) for name in packages):
+    if not _are_there(packages):
         raise MissingExtraError(f"`{part}`", extra)
+
+
+def _are_there(packages: tuple[str, ...]) -> bool:
+    return all(find_spec(name) for name in packages)

@@ -1,6 +1,9 @@
-"""Everything on this machine, up and down together: Postgres, Temporal, the simulator, the schema and a worker."""
+"""Everything on this machine, up and down together: Postgres, Temporal, the simulator, the schema, a worker and, where
+it is wanted, the web console.
+"""
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,6 +20,7 @@ from overnight.cli.environment import (
     server_variables,
     simulator_addresses,
 )
+from overnight.cli.extras import has_ui
 from overnight.embedded import LOOPBACK, ManagedProcess, PortLease, Program, Stack, running_stack
 from overnight.errors import EmbeddedServerError
 from overnight.settings import Settings
@@ -25,6 +29,8 @@ _START_TIMEOUT = timedelta(seconds=60)
 _LAST_LINES = 20
 _SIMULATOR_READY = r"^Simulator ready"
 _WORKER_READY = r"worker is ready"
+NO_CONSOLE = "not installed; pip install 'overnight[ui]'"
+_CONSOLE_READY = r"^Console at (\S+);"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,7 @@ class Ports:
     temporal: int | None = None
     ui: int | None = None
     simulator: int | None = None
+    console: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,7 @@ class Plan:
         modules: the user's, for the worker.
         simulator_options: further command line options of the simulator.
         extra_environment: further variables for all processes.
+        console: run the web console too, if the extra for it is installed.
     """
 
     folder: Path
@@ -57,6 +65,7 @@ class Plan:
     simulator_options: Sequence[str] = ()
     extra_environment: Mapping[str, str] = field(default_factory=dict)
     ports: Ports = field(default_factory=Ports)
+    console: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +80,25 @@ class Local:
     stack: Stack
     simulator: ManagedProcess | None
     worker: ManagedProcess
+    console: ManagedProcess | None
     variables: Mapping[str, str]
     environment: Mapping[str, str]
 
     def raise_if_ended(self) -> None:
         """Raise EmbeddedServerError when one of the processes has died; the text has the end of its log."""
-        if self.simulator is not None:
-            self.simulator.raise_if_ended()
-        self.worker.raise_if_ended()
+        for process in (self.simulator, self.worker, self.console):
+            if process is not None:
+                process.raise_if_ended()
         if not self.stack.postgres.is_running:
             raise EmbeddedServerError(f"Postgres has died. See {self.stack.postgres.log_file}.")
         if not self.stack.temporal.is_running:
             raise EmbeddedServerError("Temporal has died. See temporal.log among the logs.")
+
+    @property
+    def console_url(self) -> str | None:
+        """Where the web console is; None where there is none."""
+        found = re.search(_CONSOLE_READY, self.console.log_text(), re.MULTILINE) if self.console else None
+        return found[1] if found else None
 
     def last_words(self) -> str:
         """The end of the worker's log, and where the whole of it is."""
@@ -109,9 +125,19 @@ async def running(plan: Plan) -> AsyncIterator[Local]:
             variables |= provider_variables(simulator_addresses(simulator.log_text()), plan.simulated)
         environment = local_environment(_given(plan), variables)
         await upgrade(Settings.model_validate({"database_url": stack.postgres.dsn}))
-        async with await ManagedProcess.start(_worker(plan, environment)) as worker:
+        async with (
+            await ManagedProcess.start(_worker(plan, environment)) as worker,
+            _console(plan, environment, stack.temporal.ui_url) as console,
+        ):
             await worker.wait_until_ready(worker.log_matches(_WORKER_READY), timeout=_START_TIMEOUT)
-            yield Local(stack=stack, simulator=simulator, worker=worker, variables=variables, environment=environment)
+            yield Local(
+                stack=stack,
+                simulator=simulator,
+                worker=worker,
+                console=console,
+                variables=variables,
+                environment=environment,
+            )
 
 
 def _given(plan: Plan) -> dict[str, str]:
@@ -157,6 +183,27 @@ async def _simulator(plan: Plan) -> AsyncIterator[ManagedProcess | None]:
         env=_given(plan),
     )
     async with await ManagedProcess.start(program) as process:
+        yield process
+
+
+@asynccontextmanager
+async def _console(
+    plan: Plan, environment: Mapping[str, str], temporal_ui: str
+) -> AsyncIterator[ManagedProcess | None]:
+    if not (plan.console and has_ui()):
+        yield None
+        return
+    program = Program(
+        name="console",
+        argv=[
+            *(sys.executable, "-m", "overnight.cli", "ui", "--temporal-ui", temporal_ui),
+            *("--port", str(_if_free(plan.ports.console) or 0)),
+        ],
+        log_file=plan.logs / "console.log",
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+    )
+    async with await ManagedProcess.start(program) as process:
+        await process.wait_until_ready(process.log_matches(_CONSOLE_READY), timeout=_START_TIMEOUT)
         yield process
 
 

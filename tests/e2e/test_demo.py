@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import sys
+import urllib.request
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -101,6 +102,12 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != "OVERNIGHT_DEMO_PROVIDER"}
 
 
+def sees_a_batch(printed: str) -> None:
+    url = re.search(r"^Console +(http://127\.0\.0\.1:\d+)$", printed, re.MULTILINE)
+    assert url, printed
+    assert "gpt-" in urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url[1]).read().decode()
+
+
 async def test_the_demo_brings_every_entry_to_its_outcome_and_can_be_run_again(folder: Path) -> None:
     for _ in range(2):
         async with demo(folder) as run:
@@ -121,10 +128,12 @@ async def test_the_demo_brings_every_entry_to_its_outcome_and_can_be_run_again(f
         }
 
 
-@pytest.mark.parametrize("moment", ["Starting Postgres", "Everything is up", "polls 2", "This took"])
+@pytest.mark.parametrize("moment", ["Starting Postgres", "Everything is up", "polls 2", "Console"])
 async def test_ctrl_c_at_any_moment_ends_the_demo_and_all_that_it_started(folder: Path, moment: str) -> None:
     async with demo(folder, "--keep") as run:
         await run.until(moment)
+        if moment == "Console":
+            await asyncio.to_thread(sees_a_batch, run.printed)
         run.interrupt()
         code, complaints = await run.end()
         assert (code, len(complaints.splitlines())) == (130, 1), complaints

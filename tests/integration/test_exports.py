@@ -19,6 +19,7 @@ from tests.integration.rows import ROOM, block, each, filled, new_batch, new_ent
 
 ANSWER = {"model": "m", "output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi\x1b\x9b31m"}]}]}
 LINE = json.dumps({"custom_id": "raw", "response": {"status_code": 200, "body": {"status": "completed"} | ANSWER}})
+CALLS = '[{"id":"c","name":"refund","arguments":{"amount":1.5},"result":"done","error_code":null,"error":null}]'
 USAGE = Usage(input_tokens=10, cache_read_tokens=4, output_tokens=5, reasoning_tokens=2)
 COST = Cost(billed=Decimal("0.00000125"), list_price=Decimal("0.0000025"))
 
@@ -40,7 +41,9 @@ async def batch_id(store: Store) -> UUID:
         result(3, outcome=Outcome.ERRORED, error_code="server_error", reason="@never", line="not JSON"),
     ]
     await store.results.write(new.id, block(results, to=9))
-    await store.outputs.write(new.id, [Verdict(position=1, output='{"label":"good"}')], before=0, after=1)
+    await store.outputs.write(
+        new.id, [Verdict(position=1, output='{"label":"good"}', tool_calls=CALLS)], before=0, after=1
+    )
     return new.id
 
 
@@ -59,6 +62,7 @@ async def test_json_lines_hold_every_entry_with_all_columns(store: Store, batch_
         "custom_id": "task",
         "outcome": "succeeded",
         "output": {"label": "good"},
+        "tool_calls": json.loads(CALLS),
         "error_code": None,
         "reason": None,
         "input_tokens": 10,
@@ -105,6 +109,7 @@ async def test_csv_cells_that_a_spreadsheet_would_run_are_neutralised(store: Sto
     assert [row["custom_id"] for row in rows] == ["task", "raw", "'=1+1", "'-open"]
     assert rows[2]["reason"] == "'@never"
     assert (rows[0]["output"], rows[0]["fields"]) == ('{"label":"good"}', '{"text":"naïve"}')
+    assert (rows[0]["tool_calls"], rows[1]["tool_calls"]) == (CALLS, "")
     assert (rows[1]["output"], rows[1]["cost"]) == ("Hi\x1b\x9b31m", "0.000001")
     assert (rows[3]["outcome"], rows[3]["output"], rows[3]["cost"]) == ("", "", "")
 
@@ -129,6 +134,7 @@ async def test_parquet_has_typed_columns_and_exact_money(store: Store, batch_id:
     rows = table.to_pylist()
     assert (rows[0]["cost"], rows[0]["input_tokens"], rows[3]["cost"]) == (Decimal("0.00000125"), 10, None)
     assert (rows[0]["output"], rows[1]["output"], rows[1]["fields"]) == ('{"label":"good"}', "Hi\x1b\x9b31m", None)
+    assert (rows[0]["tool_calls"], rows[1]["tool_calls"]) == (CALLS, None)
     assert rows[2]["custom_id"] == "=1+1"
 
 

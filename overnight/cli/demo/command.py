@@ -20,7 +20,7 @@ from overnight.cli.demo.job import Work, plan_work, resume_or_submit
 from overnight.cli.demo.parts import Scope, choose
 from overnight.cli.demo.report import show_batches, show_links, show_results, show_thresholds
 from overnight.cli.demo.watching import watch
-from overnight.cli.local import Local, Plan, running
+from overnight.cli.local import NO_CONSOLE, Local, Plan, running
 from overnight.client import BatchHandle, Overnight
 from overnight.contracts import workflow_id
 from overnight.embedded import stop_on_signals
@@ -54,7 +54,7 @@ async def demonstrate(options: Options) -> int:
     work = plan_work(choose(os.environ), archive.snippets(), options.entries)
     with stop_on_signals(), _alone(options.folder):
         _introduce(console, work)
-        plan = _plan(options.folder, work.scope, archive)
+        plan = _plan(options.folder, work.scope, archive, keep=options.keep)
         async with running(plan) as local:
             console.print(f"Everything is up after {time.monotonic() - started:.0f} s.\n")
             code = await _take_through(console, work, local, keep=options.keep)
@@ -109,7 +109,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _plan(folder: Path, scope: Scope, archive: Archive) -> Plan:
+def _plan(folder: Path, scope: Scope, archive: Archive, *, keep: bool) -> Plan:
     state, logs = folder / scope.name, folder / "logs"
     if scope.simulated:
         shutil.rmtree(state, ignore_errors=True)
@@ -125,6 +125,7 @@ def _plan(folder: Path, scope: Scope, archive: Archive) -> Plan:
         modules=[reviews.__name__],
         simulator_options=[*_STAGES, "--responder", f"{responder.__name__}:{responder.VaderResponder.__name__}"],
         extra_environment={responder.MODULE_VARIABLE: str(module)},
+        console=keep,
     )
 
 
@@ -166,6 +167,7 @@ async def _report(console: Console, work: Work, handles: Sequence[BatchHandle], 
 
 async def _stay(console: Console, local: Local) -> None:
     console.print("\n[bold]Everything stays up until Ctrl-C[/bold]")
+    console.print(f"Console      {local.console_url or NO_CONSOLE}", markup=False)
     console.print(f"Temporal UI  {local.stack.temporal.ui_url}")
     console.print(f"Database     {local.stack.postgres.dsn}", soft_wrap=True)
     console.print(f"Worker's log {local.worker.program.log_file}", soft_wrap=True)
