@@ -15,9 +15,11 @@ from overnight.batches import Batch
 from overnight.contracts import BatchRef, IngestReport
 from overnight.costs import Tariff, tariff
 from overnight.errors import ProviderError, TransientProviderError
+from overnight.fees import NO_FEES, Fees, version_with
 from overnight.handling.failures import full, public, step
 from overnight.handling.heartbeats import heartbeating
 from overnight.ingesting import Positions, Sorter, numbered
+from overnight.log_events import LogEvent
 from overnight.metrics import LINES, count, count_results
 from overnight.notices import Notice, NoticeKind
 from overnight.providers import provider_facts
@@ -72,7 +74,9 @@ class IngestActivities:
         if batch.ingested_at is None:
             if batch.provider_batch_id is not None:
                 await self._ingest_what_there_is(batch, batch.provider_batch_id)
-            await self._store.results.finish(batch.id, price_version=self._tariff(batch).version)
+            await self._store.results.finish(
+                batch.id, price_version=version_with(self._tariff(batch).version, self._fees(batch))
+            )
             count_results(await self._store.batches.get(batch.id))
         return await self._report(batch)
 
@@ -95,7 +99,7 @@ class IngestActivities:
 
     async def _give_up_on_results(self, batch: Batch, error: ProviderError) -> None:
         text = f"The results that were not read yet are lost; their entries are missing. {public(error)}"
-        logger.error("batch %s: %s", batch.id, text)
+        logger.error("batch %s: %s", batch.id, text, extra={"event": LogEvent.RESULTS_LOST})
         await self._store.batches.clear_trouble(batch.id)  # or the step's success would be told as a recovery
         await self._store.batches.record_error(batch.id, storable(f"Results are lost. {full(error)}"[:4000]))
         await self._services.notifiers.notify(
@@ -116,7 +120,13 @@ class IngestActivities:
         if report.progress.done and position.offset == 0 and not _is_over(batch):
             text = f"{report.progress.done} entries are said to be done, and the results are empty"
             raise TransientProviderError(batch.provider, "read results", text)
-        logger.info("batch %s: %s of %s entries have a line", batch.id, len(sorter.seen), batch.entry_count)
+        logger.info(
+            "batch %s: %s of %s entries have a line",
+            batch.id,
+            len(sorter.seen),
+            batch.entry_count,
+            extra={"event": LogEvent.BATCH_INGESTED},
+        )
 
     async def _sorter(self, batch: Batch) -> Sorter:
         return Sorter(
@@ -124,6 +134,7 @@ class IngestActivities:
             facts=provider_facts(batch.provider),
             token=(await self._store.submissions.current(batch.id)).token,
             tariff=self._tariff(batch),
+            fees=self._fees(batch),
             positions=await self._positions(batch),
             seen=await self._store.results.seen(batch.id),
         )
@@ -135,6 +146,9 @@ class IngestActivities:
     def _tariff(self, batch: Batch) -> Tariff:
         overrides = self._services.settings.prices
         return tariff(batch.provider, batch.model, at=batch.submitted_at, overrides=overrides)
+
+    def _fees(self, batch: Batch) -> Fees:
+        return self._services.settings.tool_fees.get(batch.provider, NO_FEES)
 
     async def _report(self, batch: Batch) -> IngestReport:
         counts = await self._store.results.line_counts(batch.id)

@@ -108,7 +108,7 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """US dollars, exact. None where the model's price is not known."""
+    """US dollars, exact. None where the model's price is not known, or the fee of a tool that the provider ran."""
 
     billed: Decimal | None
     """At the batch rate."""

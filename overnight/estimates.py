@@ -20,7 +20,7 @@ from overnight.costs import Tariff, Tier, tariff
 from overnight.errors import CostLimitError
 from overnight.prices import PriceOverrides
 from overnight.providers import provider_facts
-from overnight.providers.base import RequestWeight
+from overnight.providers.base import PROVIDER_TOOLS, RequestWeight
 from overnight.storage.batches import NewBatch
 from overnight.storage.past import PastEntry
 from overnight.storage.store import Store
@@ -187,7 +187,7 @@ class _Estimator:
             output_tokens=None if self._unforeseen else self._output,
             output_tokens_at_most=None if self._unbounded else self._output_at_most,
             input_cost=self._prompts.cost,
-            cost=_UNKNOWN if self._unforeseen else self._expected.cost,
+            cost=_UNKNOWN if self._unforeseen or self._uncounted[PROVIDER_TOOLS] else self._expected.cost,
             cost_at_most=_UNKNOWN if self._unbounded or self._uncounted else self._cost_at_most,
             how=[*self._how()],
             unknown=[*self._unknown()],
@@ -221,7 +221,8 @@ class _Estimator:
         if not self._tariff.tiers:
             yield f"What {self._batch.model} costs: {self._tariff.version} has no price per token of it."
         for what, count in sorted(self._uncounted.items()):
-            yield f"The tokens of {what}: {count} of the entries have some."
+            fees = ", and its fees for their calls" if what == PROVIDER_TOOLS else ""
+            yield f"The tokens of {what}{fees}: {count} of the entries have some."
         for task in self._tasks:
             if self._unforeseen and not self._past_of(task).suffices:
                 yield f"How long the answers will be of {_named(task)}: fewer than {_ENOUGH} were seen before."

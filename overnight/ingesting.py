@@ -11,6 +11,7 @@ from uuid import UUID
 
 from overnight.batches import Usage
 from overnight.costs import Tariff
+from overnight.fees import NO_FEES, Fees, with_fees
 from overnight.positions import PositionSet
 from overnight.providers.base import (
     ForeignLineError,
@@ -62,6 +63,7 @@ class Sorter:
     Attributes:
         tariff: what the batch's model cost on the day of its submission.
         positions: finds entries, a block at a time.
+        fees: for calls of the provider's own tools.
         seen: positions of the entries that have their result already; it grows as lines are sorted.
     """
 
@@ -70,6 +72,7 @@ class Sorter:
     token: str
     tariff: Tariff
     positions: Positions
+    fees: Fees = field(default_factory=dict)
     seen: PositionSet = field(default_factory=PositionSet)
 
     async def sorted(
@@ -97,7 +100,7 @@ class Sorter:
                 rows.add(position, reading, self._costs(reading), line)
             else:
                 assert isinstance(reading, ResultLine)
-                results.append(new_result(position, reading, line, self.tariff))
+                results.append(new_result(position, reading, line, self.tariff, self.fees))
         return IngestedBlock(before=before, after=block.position, plain=rows.data(), results=results, strays=strays)
 
     def _readings(self, block: LineBlock) -> Sequence[Reading]:
@@ -127,13 +130,13 @@ class Sorter:
         return Stray(number=number, kind=kind, custom_id=custom_id, line=line)
 
 
-def new_result(position: int, parsed: ResultLine, line: bytes, tariff: Tariff) -> NewResult:
+def new_result(position: int, parsed: ResultLine, line: bytes, tariff: Tariff, fees: Fees = NO_FEES) -> NewResult:
     """The result of an entry, from the first line that names it."""
     return NewResult(
         position=position,
         outcome=parsed.outcome,
         usage=parsed.usage,
-        cost=tariff.cost_of(parsed.usage),
+        cost=with_fees(tariff.cost_of(parsed.usage), parsed.provider_calls, fees),
         error_code=parsed.error_code,
         reason=parsed.reason,
         # A line that names its entry stays with it, even where its bytes are not quite text.

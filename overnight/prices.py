@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-_Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+"""An amount that a deployment sets."""
 
 
 class PriceOverride(BaseModel):
@@ -20,11 +21,11 @@ class PriceOverride(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input: _Dollars
-    output: _Dollars
-    cached: _Dollars | None = None
-    cache_write: _Dollars | None = None
-    cache_write_1h: _Dollars | None = None
+    input: Dollars
+    output: Dollars
+    cached: Dollars | None = None
+    cache_write: Dollars | None = None
+    cache_write_1h: Dollars | None = None
     batch_factor: Annotated[Decimal, Field(ge=0, le=1)] | None = None
     """What a batch costs of that; by default the provider's own discount."""
 
@@ -46,10 +47,15 @@ def read_overrides(value: object) -> PriceOverrides:
     Raises:
         ValueError: the file cannot be read, it is no JSON, or not of this shape; amounts are no secrets and are shown.
     """
-    return _OVERRIDES.validate_python(_parsed(value) if isinstance(value, str) else value)
+    return _OVERRIDES.validate_python(parsed(value) if isinstance(value, str) else value)
 
 
-def _parsed(text: str) -> object:
+def parsed(text: str) -> object:
+    """The JSON that a setting's text is, or that is in the file it names.
+
+    Raises:
+        ValueError: the file cannot be read, or it is no JSON.
+    """
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text.strip()).expanduser().read_text(encoding="utf-8")

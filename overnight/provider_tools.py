@@ -1,4 +1,6 @@
-"""Tools that the provider runs itself while it answers. What they cost besides tokens is in no price table."""
+"""Tools that the provider runs itself while it answers. What they cost besides tokens is in no price table: the cost of
+an answer that used one is unknown, unless OVERNIGHT_TOOL_FEES says what a call costs (docs/decisions/0038).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 class WebSearch:
     """Let the model search the web.
 
-    Providers charge for searches as well as for tokens; the costs of entries and batches leave that out.
+    Providers charge for searches as well as for tokens. Fees: `web_search`.
 
     Attributes:
         max_uses: the most searches in one answer.
@@ -25,7 +27,8 @@ class WebSearch:
 class CodeExecution:
     """Let the model run code in a container of the provider's.
 
-    Providers charge for the container's time; the costs of entries and batches leave that out.
+    Providers may charge for the container's time, which no response tells. Fees: `code_execution` for Anthropic,
+    `code_interpreter` for OpenAI, per call.
     """
 
 

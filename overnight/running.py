@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 from overnight.batches import Cost, Entry
-from overnight.costs import Tariff, tariff
+from overnight.costs import tariff
 from overnight.errors import AmbiguousProviderError, TransientProviderError
+from overnight.fees import NO_FEES, with_fees
 from overnight.hydrating import hydrated
 from overnight.intake import Intake, RawRequest, choose_endpoint
 from overnight.providers import open_provider, provider_facts
@@ -87,13 +88,15 @@ async def run(  # noqa: PLR0913 - what a batch would say once
     settings = settings or Settings.from_environment()
     answer = await _answer(line, provider, endpoint, settings)
     prices = tariff(provider, model, at=asked_at, overrides=settings.prices)
-    stored = _stored(line, new, facts.parse_line(answer, TOKEN), prices, answer)
+    fees = settings.tool_fees.get(provider, NO_FEES)
+    result = facts.parse_line(answer, TOKEN)
+    cost = with_fees(prices.cost_of(result.usage), result.provider_calls, fees)
+    stored = _stored(line, new, result, cost, answer)
     return entry_of(await hydrated(stored, facts, endpoint))
 
 
-def _stored(line: EntryLine, new: NewEntry, result: ResultLine, prices: Tariff, answer: bytes) -> StoredEntry:
+def _stored(line: EntryLine, new: NewEntry, result: ResultLine, cost: Cost, answer: bytes) -> StoredEntry:
     """What ingestion would have stored, at the price of an answer outside batches."""
-    price = prices.cost_of(result.usage).list_price
     return StoredEntry(
         position=1,
         custom_id=line.custom_id,
@@ -103,7 +106,7 @@ def _stored(line: EntryLine, new: NewEntry, result: ResultLine, prices: Tariff, 
         error_code=result.error_code,
         reason=result.reason,
         usage=result.usage,
-        cost=Cost(billed=price, list_price=price),
+        cost=Cost(billed=cost.list_price, list_price=cost.list_price),
         line=answer.decode(),
         output=None,
     )

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from overnight.errors import ConfigurationError
+from overnight.fees import ToolFees, read_fees
 from overnight.prices import PriceOverrides, read_overrides
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS, PollSchedule
 
@@ -188,6 +189,16 @@ class Settings(BaseSettings):
         Field(
             description="Prices of your own, as JSON or the path of a JSON file: provider, model, then US dollars per "
             "million tokens for input, output, cached, cache_write and cache_write_1h, and batch_factor."
+        ),
+    ] = Field(default_factory=dict)
+    tool_fees: Annotated[
+        ToolFees,
+        NoDecode,
+        BeforeValidator(read_fees),
+        Field(
+            description="What you pay for calls of tools that providers run, as JSON or the path of a JSON file: "
+            "provider, tool (`web_search`), then US dollars per thousand calls. Without it the cost of an answer with "
+            "such calls is unknown."
         ),
     ] = Field(default_factory=dict)
     webhook_url: Annotated[BaseUrl | None, Field(description="Where notices are posted (extra `webhook`).")] = None

@@ -145,13 +145,14 @@ class Pages:
         found = await self._store.entry(batch_id, position) if position <= shown.batch.entry_count else None
         if found is None:
             raise HTTPException(404, "There is no such entry in this batch.")
-        request_text = found.texts.get(Part.REQUEST)
+        request_text, line = found.texts.get(Part.REQUEST), found.texts.get(Part.RESPONSE)
         return self._page(
             "entry.html",
             batch=shown.batch,
             entry=found.entry,
             turns=reading.turns(request_text.text) if request_text else [],
-            answer=reading.answer(shown.batch.provider, shown.batch.endpoint, found.texts.get(Part.RESPONSE)),
+            answer=reading.answer(shown.batch.provider, shown.batch.endpoint, line),
+            provider_calls=reading.provider_calls(shown.batch.provider, shown.batch.endpoint, line),
             parts={part: (text, reading.indented(text.text)) for part, text in found.texts.items() if text.size},
             previous_url=f"/batches/{batch_id}/entries/{position - 1}" if position > 1 else None,
             next_url=f"/batches/{batch_id}/entries/{position + 1}" if position < shown.batch.entry_count else None,

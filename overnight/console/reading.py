@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from overnight.errors import OvernightError
 from overnight.providers import provider_facts
+from overnight.providers.base import Response
 from overnight.storage.console_values import LONG, Excerpt
 
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -106,14 +107,26 @@ def _said(content: Any, depth: int = 0) -> str:
 
 def answer(provider: str, endpoint: str, line: Excerpt | None) -> Answer | None:
     """The model's words in a result line; None where it has none, or where they cannot be read."""
-    if line is None or line.is_cut:
-        return None
-    try:
-        response = provider_facts(provider).read_response(line.text.encode(), endpoint=endpoint)
-    except (OvernightError, ValueError, RecursionError):
+    response = _response(provider, endpoint, line)
+    if response is None:
         return None
     if response.refusal is not None:
         return Answer(text=cut(response.refusal), note="refused")
     if not response.text:
         return None
     return Answer(text=cut(response.text), note="cut off by a token limit" if response.truncated else None)
+
+
+def provider_calls(provider: str, endpoint: str, line: Excerpt | None) -> Mapping[str, int]:
+    """How often the provider ran which tool of its own for an answer; none where it cannot be read."""
+    response = _response(provider, endpoint, line)
+    return {} if response is None else response.provider_calls
+
+
+def _response(provider: str, endpoint: str, line: Excerpt | None) -> Response | None:
+    if line is None or line.is_cut:
+        return None
+    try:
+        return provider_facts(provider).read_response(line.text.encode(), endpoint=endpoint)
+    except (OvernightError, ValueError, RecursionError):
+        return None

@@ -27,6 +27,7 @@ from overnight.providers._values import (
 )
 from overnight.providers._weights import Weighing
 from overnight.providers.base import (
+    PROVIDER_TOOLS,
     RETRYABLE_HTTP,
     EntryLine,
     ForeignLineError,
@@ -68,11 +69,14 @@ WEIGHING = Weighing(
     schemas=("tools", "output_config"),
     limits=("max_tokens",),
     tokens_for_tools=346,  # of the system prompt that explains tools (provider's page on tool use, November 2026)
-    references={"container": "files", "mcp_servers": "tools of the provider"},
+    references={"container": "files", "mcp_servers": PROVIDER_TOOLS},
     cache_is_asked_for=True,
 )
 TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn"})
 """`pause_turn` is where the provider's own tools took too long: the rest would have to be asked for in another turn."""
+
+WITHOUT_FEE = frozenset({"web_fetch"})
+"""Tools whose calls are billed by their tokens alone (provider's page on pricing, 2026)."""
 
 HEAD, TAIL = b'{"requests":[', b"]}"
 BEFORE, BETWEEN, AFTER = '{"custom_id":"', '","params":', "}"
@@ -160,7 +164,9 @@ class AnthropicFacts:
             custom_id = own_id(error.salvaged.get("custom_id"), token)
             message = as_object(as_object(error.salvaged.get("result")).get("message"))
             unreadable = _errored(custom_id, "unreadable_line", f"The line cannot be read: {error}.")
-            return replace(unreadable, usage=_usage(as_object(message.get("usage"))))  # it was paid for all the same
+            # It was paid for all the same.
+            usage, calls = _usage(as_object(message.get("usage"))), _provider_calls(message)
+            return replace(unreadable, usage=usage, provider_calls=calls)
         return _result(own_id(value.get("custom_id"), token), as_object(value.get("result")))
 
     def read_response(self, line: bytes, *, endpoint: str) -> Response:  # noqa: ARG002 - there is one
@@ -188,10 +194,13 @@ class _PlainUsage(TypedDict):
     cache_creation_input_tokens: NotRequired[Count | None]
     cache_creation: NotRequired[_PlainCreation | None]
     output_tokens_details: NotRequired[_PlainOut | None]
+    server_tool_use: NotRequired[dict[str, Literal[0]] | None]
 
 
 class _PlainMessage(TypedDict):
     usage: _PlainUsage
+    container: NotRequired[None]
+    """There is one where code was run."""
 
 
 class _PlainResult(TypedDict):
@@ -238,7 +247,18 @@ def _succeeded(custom_id: str, message: Mapping[str, Any]) -> ResultLine:
     usage = _usage(as_object(message.get("usage")))
     if not message:
         return _errored(custom_id, "no_message", "The result says that it succeeded, and has no message.")
-    return ResultLine(custom_id=custom_id, outcome=Outcome.SUCCEEDED, usage=usage)
+    calls = _provider_calls(message)
+    return ResultLine(custom_id=custom_id, outcome=Outcome.SUCCEEDED, usage=usage, provider_calls=calls)
+
+
+def _provider_calls(message: Mapping[str, Any]) -> Mapping[str, int]:
+    """Searches as they are billed, without those that failed; code that was run, which is billed by time."""
+    used = as_object(as_object(message.get("usage")).get("server_tool_use"))
+    calls = {key.removesuffix("_requests"): count(number) for key, number in used.items()}
+    blocks = [as_object(block) for block in as_list(message.get("content"))]
+    names = [as_text(block.get("name")) for block in blocks if block.get("type") == "server_tool_use"]
+    calls["code_execution"] = sum("code_execution" in name for name in names)
+    return {tool: number for tool, number in calls.items() if number and tool not in WITHOUT_FEE}
 
 
 def _errored(custom_id: str, code: Any, reason: Any) -> ResultLine:
@@ -277,6 +297,7 @@ def _read_message(message: Mapping[str, Any]) -> Response:
         refusal=(text or "The model declined to answer.") if stop == "refusal" else None,
         truncated=stop in TRUNCATED,
         finish_reason=stop or None,
+        provider_calls=_provider_calls(message),
         tool_calls=[
             RawToolCall(id=as_text(block.get("id")), name=as_text(block.get("name")), arguments=block.get("input"))
             for block in blocks

@@ -4,7 +4,9 @@ import base64
 import logging
 import re
 import struct
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, ValidationError
@@ -13,6 +15,7 @@ from typing_extensions import TypedDict
 
 from overnight.batches import BatchStatus, Outcome, Usage
 from overnight.errors import RequestError, ResponseError
+from overnight.log_events import LogEvent
 from overnight.providers._openai_requests import chat_request, embeddings_request, responses_request
 from overnight.providers._requests import check_body, check_prompt
 from overnight.providers._values import (
@@ -29,6 +32,7 @@ from overnight.providers._values import (
 )
 from overnight.providers._weights import Weighing
 from overnight.providers.base import (
+    PROVIDER_TOOLS,
     RETRYABLE_HTTP,
     EntryLine,
     Limits,
@@ -86,10 +90,17 @@ WEIGHINGS: Mapping[str, Weighing] = {
         texts=("messages",),
         schemas=("tools", "functions", "response_format"),
         limits=("max_completion_tokens", "max_tokens"),
-        references={"web_search_options": "tools of the provider"},
+        references={"web_search_options": PROVIDER_TOOLS},
     ),
     EMBEDDINGS: Weighing(texts=("input",), answers=False, references={}),
 }
+
+WITHOUT_FEE = frozenset(
+    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call", "mcp_call"}
+)
+"""Calls that the caller runs, or a server of the caller's choice: OpenAI bills their tokens alone (its page on pricing,
+2026).
+"""
 
 CUSTOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -98,7 +109,11 @@ def status_of(word: str) -> BatchStatus:
     """Our word for theirs. An unknown one is not terminal: giving up on a batch that runs would lose what it costs."""
     status = STATUSES.get(word.lower())
     if status is None:
-        logger.warning("Unknown status %r of an OpenAI batch; it counts as in progress.", word[:100])
+        logger.warning(
+            "Unknown status %r of an OpenAI batch; it counts as in progress.",
+            word[:100],
+            extra={"event": LogEvent.STATUS_UNKNOWN},
+        )
     return status or BatchStatus.IN_PROGRESS
 
 
@@ -177,8 +192,12 @@ class OpenAIFacts:
         except UnreadableLineError as error:
             body = as_object(as_object(error.salvaged.get("response")).get("body"))
             usage = _usage(as_object(body.get("usage")))  # what cannot be read was paid for all the same
-            return _errored(_custom_id(error.salvaged), "unreadable_line", f"The line cannot be read: {error}.", usage)
-        return _result(_custom_id(value), value)
+            result = _errored(
+                _custom_id(error.salvaged), "unreadable_line", f"The line cannot be read: {error}.", usage
+            )
+            return replace(result, provider_calls=_provider_calls(body))
+        body = as_object(as_object(value.get("response")).get("body"))
+        return replace(_result(_custom_id(value), value), provider_calls=_provider_calls(body))
 
     def read_response(self, line: bytes, *, endpoint: str) -> Response:
         try:
@@ -215,8 +234,15 @@ class _PlainUsage(TypedDict, total=False):
     completion_tokens_details: _PlainOut | None
 
 
+class _PlainItem(TypedDict):
+    """What the model wrote itself; another item may have a fee."""
+
+    type: Literal["message", "reasoning", "function_call", "custom_tool_call"]
+
+
 class _PlainBody(TypedDict):
     status: NotRequired[Literal["completed", "incomplete"]]
+    output: NotRequired[list[_PlainItem]]
     usage: _PlainUsage
 
 
@@ -323,6 +349,20 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
     )
 
 
+def _provider_calls(body: Mapping[str, Any]) -> Mapping[str, int]:
+    """By the name of the tool: `web_search`, `file_search`, `code_interpreter` and whatever comes. A web search that
+    only opens or reads through a page that it found is another thing than a search, and may cost something else.
+    """
+    items = [as_object(item) for item in as_list(body.get("output"))]
+    called = [item for item in items if as_text(item.get("type")).endswith("_call") and item["type"] not in WITHOUT_FEE]
+    return Counter(map(_called_tool, called))
+
+
+def _called_tool(item: Mapping[str, Any]) -> str:
+    name, action = as_text(item.get("type")).removesuffix("_call"), as_text(as_object(item.get("action")).get("type"))
+    return f"{name}.{action}" if name == "web_search" and action not in ("", "search") else name
+
+
 def _read_chat(body: Mapping[str, Any]) -> Response:
     choices = as_list(body.get("choices"))
     message = as_object(as_object(choices[0]).get("message")) if choices else {}
@@ -368,6 +408,7 @@ def _read_responses(body: Mapping[str, Any]) -> Response:
         truncated=body.get("status") == "incomplete" and cut != "content_filter",
         finish_reason=cut or as_text(body.get("status")) or None,
         tool_calls=[_tool_call(item.get("call_id"), item) for item in items if item.get("type") == "function_call"],
+        provider_calls=_provider_calls(body),
     )
 
 
@@ -377,7 +418,9 @@ def _tool_call(call_id: Any, function: Mapping[str, Any]) -> RawToolCall:
         try:
             arguments = from_json(arguments, allow_inf_nan=False)
         except ValueError:
-            logger.debug("A tool call's arguments are no JSON; they stay text.")
+            logger.debug(
+                "A tool call's arguments are no JSON; they stay text.", extra={"event": LogEvent.ARGUMENTS_UNREADABLE}
+            )
     return RawToolCall(id=as_text(call_id), name=as_text(function.get("name")), arguments=arguments)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from overnight.providers._values import as_list, as_object, as_text
-from overnight.providers.base import RequestWeight
+from overnight.providers.base import PROVIDER_TOOLS, RequestWeight
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
@@ -66,9 +66,7 @@ class Weighing:
         for key in self.schemas:
             found.bytes += len(to_json(request[key])) if request.get(key) else 0
         tools = as_list(request.get("tools"))
-        found.uncounted.update(
-            "tools of the provider" for tool in tools if as_object(tool).get("type") not in _OWN_TOOLS
-        )
+        found.uncounted.update(PROVIDER_TOOLS for tool in tools if as_object(tool).get("type") not in _OWN_TOOLS)
         found.uncounted.update(what for key, what in self.references.items() if request.get(key))
         tokens = -(-found.bytes // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * found.messages
         return RequestWeight(

@@ -189,6 +189,8 @@ class ResultLine:
     usage: Usage
     error_code: str | None = None
     reason: str | None = None
+    provider_calls: Mapping[str, int] = field(default_factory=dict)
+    """How often the provider ran a tool of its own that may have a fee, by the provider's name for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +212,7 @@ class Response:
         truncated: the answer was cut off by a token limit.
         finish_reason: the provider's own word.
         embedding: the vector, from embeddings endpoints.
+        provider_calls: how often the provider ran a tool of its own that may have a fee, by its name for it.
     """
 
     text: str = ""
@@ -218,12 +221,17 @@ class Response:
     finish_reason: str | None = None
     tool_calls: Sequence[RawToolCall] = ()
     embedding: Sequence[float] | None = None
+    provider_calls: Mapping[str, int] = field(default_factory=dict)
 
 
 RETRYABLE_HTTP = frozenset({"http_0", "http_408", "http_409", "http_425", "http_429"}) | {
     f"http_{status}" for status in range(500, 600)
 }
 """Codes of entries that were answered with a bare HTTP status that another try may heal."""
+
+
+PROVIDER_TOOLS = "tools of the provider"
+"""Among what a weight leaves uncounted: these have fees besides their tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ def message(request: ModelRequest, reply: ModelReply, token: str, *, batch: bool
         "stop_sequence": None,
         "usage": _usage(spent, made, "batch" if batch else "standard", reply),
     }
+    if "code_execution" in reply.provider_calls:
+        body["container"] = {"id": f"container_{token}", "expires_at": "2026-12-24T00:00:00Z"}
     return Rendered(status=200, body=body, input_tokens=spent, output_tokens=made)
 
 

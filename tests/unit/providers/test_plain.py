@@ -41,7 +41,12 @@ openai_lines = st.builds(
         "error": None,
     },
     st.one_of(responses, chat, st.builds(lambda one, two: one | two, responses, chat)),
-    st.sampled_from([{}, {"status": "completed"}, {"status": "incomplete"}, {"text": "NaN and Infinity"}]),
+    st.sampled_from(
+        [
+            *({}, {"status": "completed"}, {"status": "incomplete"}, {"text": "NaN and Infinity"}),
+            {"output": [{"type": "reasoning"}, {"type": "message", "content": []}, {"type": "function_call"}]},
+        ]
+    ),
 )
 anthropic_usage = st.fixed_dictionaries(
     {"input_tokens": counts, "output_tokens": counts},
@@ -50,6 +55,7 @@ anthropic_usage = st.fixed_dictionaries(
         "cache_creation_input_tokens": st.none() | counts,
         "cache_creation": details("ephemeral_1h_input_tokens"),
         "output_tokens_details": details("thinking_tokens"),
+        "server_tool_use": st.sampled_from([None, {}, {"web_search_requests": 0, "web_fetch_requests": 0}]),
     },
 )
 anthropic_lines = st.builds(
@@ -131,6 +137,50 @@ def test_a_line_with_any_byte_changed_is_read_alike_or_not_plain(facts: Provider
         agree(facts, line[:place] + replacement + line[place + 1 :])
 
     hold()
+
+
+def openai_line(**body: Any) -> bytes:
+    response = {"status_code": 200, "body": {"usage": {"input_tokens": 1}, **body}}
+    return json.dumps({"custom_id": "e-1", "response": response}).encode()
+
+
+def anthropic_line(*blocks: str, used: Any = None, **message: Any) -> bytes:
+    content = [{"type": "server_tool_use", "name": name} for name in blocks]
+    message |= {"usage": {"input_tokens": 1, "output_tokens": 1, "server_tool_use": used}, "content": content}
+    return json.dumps({"custom_id": f"e-1-{TOKEN}", "result": {"type": "succeeded", "message": message}}).encode()
+
+
+def items(*types: str, **action: Any) -> list[dict[str, Any]]:
+    return [{"type": kind, **action} for kind in types]
+
+
+@pytest.mark.parametrize(
+    ("line", "calls"),
+    [
+        (openai_line(output=items("web_search_call", "message", "web_search_call")), {"web_search": 2}),
+        (openai_line(output=items("web_search_call", action={"type": "search"})), {"web_search": 1}),
+        (openai_line(output=items("web_search_call", action={"type": "open_page"})), {"web_search.open_page": 1}),
+        (
+            openai_line(output=items("code_interpreter_call", "file_search_call")),
+            {"code_interpreter": 1, "file_search": 1},
+        ),
+        (openai_line(output=items("telepathy_call", "mcp_call", "computer_call")), {"telepathy": 1}),
+        (openai_line(output=items("web_search_call"), status="failed"), {"web_search": 1}),
+        (openai_line(output=[*items("web_search_call"), {"x": float("nan")}]), {"web_search": 1}),
+        (openai_line(output=[7, None, {"type": 8}]), {}),
+        (anthropic_line("web_search", used={"web_search_requests": 3, "web_fetch_requests": 2}), {"web_search": 3}),
+        (anthropic_line(used={"web_search_requests": 0, "telepathy_requests": 1}), {"telepathy": 1}),
+        (anthropic_line("bash_code_execution", "code_execution", container={"id": "c"}), {"code_execution": 2}),
+        (anthropic_line(used={"web_search_requests": 1}, x=float("nan")), {"web_search": 1}),
+    ],
+)
+def test_calls_of_the_providers_own_tools_are_counted_and_such_a_line_is_not_plain(
+    line: bytes, calls: dict[str, int]
+) -> None:
+    facts = ANTHROPIC if TOKEN in line.decode() else OPENAI
+
+    assert facts.read_plain(line, TOKEN) is None
+    assert facts.parse_line(line, TOKEN).provider_calls == calls
 
 
 HEAD = b'{"custom_id":"e-1","response":{"status_code":200,"body":{"usage":{"input_tokens":1},"x":'
