@@ -1,10 +1,12 @@
 """What the person on call sees: batches in Temporal's lists, and a batch's page in a real browser."""
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -101,8 +103,14 @@ async def test_a_batch_that_needs_attention_explains_itself_in_the_browser(
     await until(lambda: listed(overnight, batch, "OvernightNeedsAttention = true"))
 
     run = await (await batch._workflow()).describe()
-    text = await page_text(f"{temporal_server.workflow_url(run.id)}/{run.run_id}/user-metadata", "What to do")
+    query = quote(f"OvernightNeedsAttention = true and WorkflowId = '{run.id}'")
+    found, text = await page_texts(
+        (f"{temporal_server.ui_url}/namespaces/default/workflows?query={query}", "ui-stuck"),
+        (f"{temporal_server.workflow_url(run.id)}/{run.run_id}/user-metadata", "What to do"),
+    )
 
+    [row] = [line for line in found.splitlines() if run.id in line and "\t" in line]
+    assert [cell for cell in row.split("\t") if cell][1:] == ["ended", "gpt-5.4-mini", "ui-stuck"]
     assert "gpt-5.4-mini, 3 entries, handler ui-stuck" in text
     assert "Needs attention: dispatch — ended 3 of 3" in text
     assert f"overnight retry-handler {batch.id}" in text
@@ -121,15 +129,25 @@ async def shown(page: Any, awaited: str) -> str:
     return text if awaited in text else ""
 
 
-async def page_text(url: str, awaited: str) -> str:
+# What "Configure Columns" keeps in the browser.
+COLUMNS = ["Workflow ID", "OvernightStatus", "OvernightModel", "OvernightHandler"]
+KEEP_COLUMNS = f"""localStorage.setItem("namespace-workflow-table-columns", JSON.stringify({{
+  default: {json.dumps([{"label": label} for label in COLUMNS])} }}))"""
+
+
+async def page_texts(*pages: tuple[str, str]) -> list[str]:
+    """What each page says once it says what is awaited."""
     from playwright.async_api import async_playwright
 
+    texts = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = await browser.new_page(viewport={"width": 1400, "height": 1000})
-        await page.goto(url)
-        text = await until(lambda: shown(page, awaited))
-        if SHOTS:
-            await page.screenshot(path=f"{SHOTS}/batch.png")
+        await page.add_init_script(KEEP_COLUMNS)
+        for number, (url, awaited) in enumerate(pages):
+            await page.goto(url)
+            texts.append(await until(lambda: shown(page, awaited)))  # noqa: B023 - awaited before it changes
+            if SHOTS:
+                await page.screenshot(path=f"{SHOTS}/page-{number}.png")
         await browser.close()
-    return text
+    return texts

@@ -14,9 +14,9 @@ _PROJECT = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def typescript_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client's project in a folder of its own, with the packages of its lock and no others."""
+    """A client and a worker in a folder of their own, with the packages of their lock and no others."""
     folder = tmp_path_factory.mktemp("typescript")
-    for name in ("client.ts", "package.json", "package-lock.json", ".npmrc"):
+    for name in ("client.ts", "worker.ts", "package.json", "package-lock.json", ".npmrc"):
         shutil.copy(_PROJECT / name, folder)
     asyncio.run(run(*npm("ci"), cwd=folder))
     return folder
