@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overnight.console.formatting import dollars, duration, money, plain, share, short, size, visible
-from overnight.console.reading import Turn, answer, indented, turns
+from overnight.console.reading import Turn, answer, indented, provider_calls, turns
 from overnight.storage.console_values import LONG, Excerpt
 
 JSON = st.recursive(
@@ -133,3 +133,12 @@ def test_sizes_and_times_are_in_the_units_that_fit() -> None:
     ]
     times = [timedelta(seconds=seconds) for seconds in (0.25, 61, 3_660, 93_600)]
     assert [duration(time) for time in times] == ["0.2 s", "1 min 1 s", "1 h 1 min", "1 d 2 h"]
+
+
+def test_tools_that_the_provider_ran_for_an_answer_are_counted_from_its_line() -> None:
+    items = [{"type": "web_search_call", "action": {"type": "search"}}, {"type": "function_call"}]
+    said = json.dumps({"custom_id": "a", "response": {"status_code": 200, "body": {"output": items}}})
+
+    assert provider_calls("openai", "/v1/responses", line(said)) == {"web_search": 1}
+    assert provider_calls("openai", "/v1/responses", line("nonsense")) == {}
+    assert provider_calls("openai", "/v1/responses", None) == {}
