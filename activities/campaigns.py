@@ -23,9 +23,10 @@ from overnight.campaign_contracts import (
 )
 from overnight.campaigns import Campaign
 from overnight.costs import price_version
-from overnight.errors import TemporalError
+from overnight.errors import CostLimitError, TemporalError
 from overnight.handling.failures import step, translated
 from overnight.handling.heartbeats import heartbeating
+from overnight.spending import seal_campaign_within_cost
 from overnight.storage.batches import MAX_AGE_EXCEEDED
 
 # What a workflow that came to no end of its own leaves behind. One that completed has its batch dispatched.
@@ -48,7 +49,17 @@ class CampaignActivities:
     @activity.defn(name="open_campaign")
     @translated
     async def open_campaign(self, request: ClaimRequest) -> OpenCampaign:
-        return _open_report(await self._store.campaigns.claim(request.campaign_id, request.workflow_id))
+        await self._seal(request.campaign_id)
+        campaign = await self._store.campaigns.claim(request.campaign_id, request.workflow_id)
+        return _open_report(campaign, is_searchable=await self._services.attributes.are_known(activity.client()))
+
+    async def _seal(self, campaign_id: UUID) -> None:
+        """As for a batch: what our client submits is closed by now, and was checked."""
+        try:
+            await seal_campaign_within_cost(self._store, campaign_id, self._services.settings.prices)
+        except CostLimitError as error:
+            await self._store.campaigns.close(campaign_id, code="max_cost", reason=str(error))
+            raise
 
     @activity.defn(name="look_at_batches")
     @step
@@ -100,10 +111,11 @@ class CampaignActivities:
             cost=campaign.cost.billed,
             list_cost=campaign.cost.list_price,
             reason=campaign.failure_code,  # as in a `PollReport`
+            skipped_round=campaign.skipped_round,
         )
 
 
-def _open_report(campaign: Campaign) -> OpenCampaign:
+def _open_report(campaign: Campaign, *, is_searchable: bool) -> OpenCampaign:
     assert campaign.sealed_at is not None
     return OpenCampaign(
         campaign_id=campaign.id,
@@ -123,6 +135,8 @@ def _open_report(campaign: Campaign) -> OpenCampaign:
         handler_task_queue=campaign.handler_task_queue,
         handler_activity=campaign.handler_activity,
         is_dispatched=campaign.handler_dispatched_at is not None,
+        is_searchable=is_searchable,
+        trouble_code=campaign.trouble_code,
     )
 
 

@@ -6,6 +6,7 @@ from temporalio import activity
 
 from activities.orphans import look_for_orphans
 from activities.reports import poll_report
+from activities.room import send_back
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus
 from overnight.contracts import BatchRef, PollReport
@@ -13,7 +14,6 @@ from overnight.errors import ProviderError
 from overnight.handling.failures import step
 from overnight.log_events import LogEvent
 from overnight.metrics import POLLS, count
-from overnight.notices import Notice, NoticeKind
 from overnight.providers.base import Provider, ProviderReport
 
 logger = logging.getLogger(__name__)
@@ -61,14 +61,4 @@ class PollActivities:
             )
         if batch.failure_code is not None:  # max age has passed
             return poll_report(await self._store.batches.record_report(batch.id, report))
-        return await self._send_back(batch, report)
-
-    async def _send_back(self, batch: Batch, report: ProviderReport) -> PollReport:
-        batch = await self._store.submissions.send_back(batch.id, report)
-        text = "The provider has no room for the batch; it is submitted again later."
-        code = report.failure_code or "queue_full"
-        if await self._store.submissions.sent_back(batch.id) == 1:  # it can take a day of refusals
-            await self._services.notifiers.notify(
-                Notice(kind=NoticeKind.ABOVE_QUOTA, batch_id=batch.id, code=code, text=text)
-            )
-        return poll_report(batch).model_copy(update={"resubmit": batch.provider_batch_id is None, "reason": code})
+        return await send_back(self._services, batch, report)

@@ -101,6 +101,7 @@ class IngestActivities:
         text = f"The results that were not read yet are lost; their entries are missing. {public(error)}"
         logger.error("batch %s: %s", batch.id, text, extra={"event": LogEvent.RESULTS_LOST})
         await self._store.batches.clear_trouble(batch.id)  # or the step's success would be told as a recovery
+        await self._store.results.give_up(batch.id)
         await self._store.batches.record_error(batch.id, storable(f"Results are lost. {full(error)}"[:4000]))
         await self._services.notifiers.notify(
             Notice(kind=NoticeKind.ATTENTION, batch_id=batch.id, code="results_lost", text=text)
@@ -159,4 +160,5 @@ class IngestActivities:
             unknown=counts.unknown,
             malformed=counts.malformed,
             without_line=counts.without_line,
+            results_lost=(await self._store.batches.get(batch.id)).results_lost_at is not None,
         )

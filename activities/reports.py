@@ -36,4 +36,5 @@ def open_report(batch: Batch, *, is_searchable: bool) -> OpenBatch:
         uploads_first=provider_facts(batch.provider).uploads_first,
         is_searchable=is_searchable,
         trouble_code=batch.trouble_code,
+        is_paced=batch.campaign_id is not None,
     )

@@ -7,6 +7,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from temporalio import activity
 
 from activities.reports import open_report, poll_report
+from activities.room import send_back
 from activities.searching import StillInDoubtError, certain
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus, OnAmbiguousSubmit
@@ -92,7 +93,10 @@ class SubmitActivities:
         async with heartbeating(), self._store.submissions.alone(batch.id):
             if not await self._is_handed_over(batch.id):
                 await self._create_or_adopt(batch)
-        return poll_report(await self._store.batches.get(batch.id))
+        batch = await self._store.batches.get(batch.id)
+        # Without an error and without a provider batch: there was no room for it.
+        sent_back = batch.provider_batch_id is None and not batch.status.is_terminal
+        return poll_report(batch).model_copy(update={"resubmit": sent_back})
 
     async def _create_or_adopt(self, batch: Batch) -> None:
         provider = self._services.provider(batch.provider)
@@ -144,8 +148,8 @@ class SubmitActivities:
 
     async def _accepted(self, provider: Provider, batch: Batch, report: ProviderReport) -> None:
         if report.failure_code in provider.queue_full_codes:
-            await self._store.submissions.send_back(batch.id, report)
-            raise TransientProviderError(provider.name, "create", "no room in the queue", code=report.failure_code)
+            await send_back(self._services, batch, report)
+            return
         accepted = await self._store.submissions.accept(batch.id, report)
         closed = accepted.status.is_terminal and not report.status.is_terminal
         if closed or accepted.provider_batch_id != report.provider_batch_id:

@@ -153,6 +153,8 @@ class Batch:
     handler_dispatched_at: datetime | None
     pruned_at: datetime | None = None
     """When its prompts and responses were deleted."""
+    results_lost_at: datetime | None = None
+    """When results were given up that the provider had and nobody can read any more."""
     cancel_requested_at: datetime | None
     workflow_id: str | None
     provider_batch_id: str | None
@@ -195,7 +197,7 @@ class BatchFilter:
         parent: made by a retry, a round or the handler of this batch.
         unfinished: handed over, and the handler has not run yet.
         needs_attention: something keeps the batch from going on: a step fails, its submission is in doubt, or no
-            workflow has begun to look after it.
+            workflow has begun to look after it. Or its results are lost, until they are asked for again or pruned.
     """
 
     statuses: Collection[BatchStatus] = ()

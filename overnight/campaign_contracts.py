@@ -10,7 +10,7 @@ from pydantic import Field
 from temporalio import activity
 
 from overnight.batches import BatchStatus, Outcome
-from overnight.contracts import BatchOptions, Handled, Payload, StartPayload
+from overnight.contracts import BatchOptions, Handled, Payload, StartPayload, Trouble
 from overnight.pace import Pace
 from overnight.schedule import PollSchedule
 
@@ -43,6 +43,9 @@ class CampaignState(Payload):
     cancel_requested: bool = False
     stopped: bool = False
     looks: int = 0
+    trouble: Trouble | None = None
+    order: str | None = None
+    """As in a `PollState`."""
 
     def pace(self, maximum: int) -> Pace:
         """How many batches may run at once."""
@@ -61,8 +64,6 @@ class OpenCampaign(Handled):
 
     campaign_id: UUID
     status: BatchStatus
-    provider: str
-    model: str
     entry_count: int
     round: int
     rounds: int
@@ -155,6 +156,8 @@ class RoundReport(Payload):
     round: int
     batches: int
     entries: int
+    skipped: str | None = None
+    """Why there is none although there was something to ask again: the campaign's `max_cost`."""
 
 
 class CampaignSummary(Payload):
@@ -168,6 +171,8 @@ class CampaignSummary(Payload):
     cost: Decimal | None = None
     list_cost: Decimal | None = None
     reason: str | None = None
+    skipped_round: str | None = None
+    """As in a `RoundReport`."""
 
 
 class CampaignProgress(Payload):
@@ -186,7 +191,9 @@ class CampaignProgress(Payload):
     next_look_at: datetime | None
     cancel_requested: bool
     last_error: str | None
-    """Of a handler that nobody takes, as in a `ProgressReport`."""
+    """What keeps a step or the handler from succeeding."""
+    skipped_round: str | None = None
+    """As in a `RoundReport`."""
 
 
 @activity.defn(name="open_campaign")

@@ -1,7 +1,9 @@
 """CampaignHandle: any number of entries, to be added, submitted, watched and read."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable
-from typing import Any, TypeVar, overload
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from uuid import UUID
 
 from overnight import campaign_contracts
 from overnight.batches import Batch, Entry, Outcome
@@ -9,13 +11,19 @@ from overnight.campaign_contracts import CampaignProgress, CampaignStart
 from overnight.campaigns import Campaign
 from overnight.contracts import CANCEL
 from overnight.errors import BatchClosedError
+from overnight.estimates import Estimate, estimate
 from overnight.handles import Handle
 from overnight.intake import Intake, Item, iterate
 from overnight.planning import Share
 from overnight.providers import provider_facts
 from overnight.reading import campaign_entries
+from overnight.spending import seal_campaign_within_cost
+from overnight.storage.campaigns import NewCampaign
 from overnight.storage.entries import NewEntry
 from overnight.tasks import Task
+
+if TYPE_CHECKING:
+    from overnight.client import Overnight
 
 OutputT = TypeVar("OutputT")
 
@@ -24,6 +32,10 @@ class CampaignHandle(Handle):
     """One campaign, to be filled, submitted, watched and read."""
 
     _what = "campaign"
+
+    def __init__(self, overnight: "Overnight", campaign_id: UUID, *, filling_token: UUID | None = None) -> None:
+        super().__init__(overnight, campaign_id)
+        self._filling_token = filling_token
 
     async def get(self) -> Campaign:
         """The campaign as the database knows it now, with the sums over its batches.
@@ -64,6 +76,7 @@ class CampaignHandle(Handle):
 
         Raises:
             BatchClosedError: the campaign was submitted.
+            BatchTakenOverError: another process created it again by its key, and fills it.
             CustomIdError: a custom id that the provider would refuse.
             DuplicateCustomIdError: a custom id that is in the campaign already.
             RequestError: a request that the provider could not take.
@@ -77,7 +90,15 @@ class CampaignHandle(Handle):
             async for item in iterate(items):
                 yield intake.entry(item, custom_id(item) if custom_id else None)
 
-        return await self._store.filling.add(self.id, rendered(), share)
+        return await self._store.filling.add(self.id, rendered(), share, filling_token=self._filling_token)
+
+    async def estimate(self) -> Estimate:
+        """What the first round will use and cost, from the entries it has by now; nothing is sent for it.
+
+        Raises:
+            UnknownCampaignError: there is no such campaign.
+        """
+        return await estimate(self._store, await self.get(), self._settings.prices)
 
     async def submit(self) -> None:
         """Hand the campaign over: from here on its workflow looks after it, and no entry can be added.
@@ -86,10 +107,15 @@ class CampaignHandle(Handle):
 
         Raises:
             BatchClosedError: it was submitted already.
+            BatchTakenOverError: another process created it again by its key, and fills it.
+            CostLimitError: it could cost more than its `max_cost`. It stays pending and can still be added to.
             EmptyBatchError: it has no entries.
             TemporalError: Temporal does not answer.
         """
-        campaign, first = await self._store.campaigns.seal(self.id)
+        prices = self._settings.prices
+        campaign, first = await seal_campaign_within_cost(
+            self._store, self.id, prices, filling_token=self._filling_token
+        )
         if campaign.ended_at is not None:
             raise BatchClosedError(self.id, "submit", what="campaign")
         await self._start(
@@ -156,3 +182,31 @@ class CampaignHandle(Handle):
             outcomes: only entries whose latest attempt has one of these outcomes.
         """
         return campaign_entries(self._store, self.id, task, outcomes)
+
+
+class _Submitted(CampaignHandle):
+    """A campaign that an earlier run of the same code has filled and handed over: doing that again is done already."""
+
+    async def add_all(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        custom_id: Callable[[Any], str | None] | None = None,  # noqa: ARG002 - nothing is added
+    ) -> int:
+        return sum([1 async for _ in iterate(items)])
+
+    async def submit(self) -> None:
+        # Where that run died before the workflow was started, it is started now.
+        with suppress(BatchClosedError):
+            await super().submit()
+
+
+async def created_campaign(overnight: "Overnight", new: NewCampaign) -> CampaignHandle:
+    """Add the campaign to the database, unless it has a key and was handed over before."""
+    if new.filling_token is None:
+        await overnight.store.campaigns.create(new)
+        return CampaignHandle(overnight, new.id)
+    campaign = await overnight.store.campaigns.create_by_key(new)
+    if campaign.sealed_at is not None:
+        return _Submitted(overnight, new.id)
+    return CampaignHandle(overnight, new.id, filling_token=new.filling_token)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,9 @@ class Campaign:
         round: the present one.
         retry_invalid: entries whose answer did not fit are asked again, too.
         max_batch_entries: None where a batch may be as large as the provider takes it.
+        max_cost: US dollars, for all rounds together: what could exceed it is not submitted.
+        parent_batch_id: the batch whose handler created it.
+        skipped_round: why no further round was asked, where one was due.
         entry_count: of the first round: what was added.
         batches: how many batches there are in each status, over all rounds.
         outcomes: entries per outcome of their latest attempt, as far as it is known.
@@ -47,6 +51,8 @@ class Campaign:
     retry_invalid: bool
     max_concurrent_batches: int
     max_batch_entries: int | None
+    max_cost: Decimal | None = None
+    parent_batch_id: UUID | None = None
     entry_count: int
     created_at: datetime
     sealed_at: datetime | None
@@ -59,9 +65,11 @@ class Campaign:
     asked_again: int
     usage: Usage
     cost: Cost
+    skipped_round: str | None = None
     failure_code: str | None
     failure_reason: str | None
     last_error: str | None
+    trouble_code: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +97,17 @@ def whole_cost(batches: Iterable[Batch]) -> Cost:
     listed = [cost.list_price for cost in costs if cost.list_price is not None]
     known = bool(costs) and len(billed) == len(listed) == len(costs)
     return Cost(billed=sum(billed) if known else None, list_price=sum(listed) if known else None)  # type: ignore[arg-type]
+
+
+# The provider may have gone on after we gave these up, and billed what nobody has read.
+_GIVEN_UP = frozenset({"max_age_exceeded", "ambiguous_submit"})
+
+
+def paid_so_far(batches: Sequence[Batch]) -> Decimal | None:
+    """What all attempts cost, once no batch runs; None where the provider may have billed more than was read."""
+    if any(batch.results_lost_at is not None or batch.failure_code in _GIVEN_UP for batch in batches):
+        return None
+    return whole_cost(batches).billed
 
 
 def whole_usage(batches: Iterable[Batch]) -> Usage:

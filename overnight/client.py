@@ -6,18 +6,17 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Self, TypeVar, overload
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from pydantic import ValidationError
 from temporalio.client import Client
 
 from overnight import contracts
 from overnight.batches import ANY_BATCH, RETRIED, Batch, BatchFilter, Entry, OnAmbiguousSubmit, Outcome
 from overnight.campaign_contracts import CampaignOptions
-from overnight.campaigning import CampaignHandle
+from overnight.campaigning import CampaignHandle, created_campaign
 from overnight.campaigns import Campaign
 from overnight.contracts import BatchOptions, BatchStart, ProgressReport
-from overnight.errors import BatchClosedError, OfCampaignError, UsageError
+from overnight.errors import BatchClosedError, OfCampaignError
 from overnight.estimates import Estimate, estimate, seal_within_cost
 from overnight.handlers import BatchHandler, CampaignHandler, handlers
 from overnight.handles import Handle
@@ -26,7 +25,7 @@ from overnight.intake import Intake, Item, iterate, room
 from overnight.keys import Keys
 from overnight.providers import provider_facts
 from overnight.reading import entries
-from overnight.registering import check_key, new_batch, new_campaign
+from overnight.registering import check_key, checked, new_batch, new_campaign
 from overnight.running import run
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
@@ -37,7 +36,6 @@ from overnight.temporal import connect_temporal
 from overnight.wording import details_of, summary_of
 
 OutputT = TypeVar("OutputT")
-OptionsT = TypeVar("OptionsT", bound=BatchOptions)
 Items = Iterable[Item] | AsyncIterable[Item]
 
 # A process that exits right after temporalio's last call can crash (sdk-python issue 300); this much later it does not.
@@ -210,10 +208,12 @@ class Overnight:
     """The client: batches in Postgres, their lives in Temporal.
 
     Args:
-        parent: the batch whose handler this client is for; what it creates follows that batch.
+        parent: the batch or campaign whose handler this client is for; what it creates follows it.
     """
 
-    def __init__(self, *, settings: Settings, store: Store, temporal: Client, parent: Batch | None = None) -> None:
+    def __init__(
+        self, *, settings: Settings, store: Store, temporal: Client, parent: Batch | Campaign | None = None
+    ) -> None:
         self.settings, self.store, self.temporal = settings, store, temporal
         self._keys = Keys(parent)
 
@@ -285,7 +285,7 @@ class Overnight:
             UnknownHandlerError: no such handler.
             MissingKeyError: no API key for the provider.
         """
-        options = _checked(
+        options = checked(
             BatchOptions,
             provider=provider,
             model=model,
@@ -308,12 +308,12 @@ class Overnight:
         if new.filling_token is None:
             await self.store.batches.create(new)
             return self.batch(new.id)
-        batch = await self.store.batches.create_by_key(new)
-        return (
-            BatchHandle(self, batch.id, filling_token=new.filling_token)
-            if batch.sealed_at is None
-            else _Submitted(self, batch.id)
-        )
+        return self._to_be_filled(await self.store.batches.create_by_key(new), new.filling_token)
+
+    def _to_be_filled(self, batch: Batch, filling_token: UUID) -> BatchHandle:
+        if batch.sealed_at is not None:
+            return _Submitted(self, batch.id)
+        return BatchHandle(self, batch.id, filling_token=filling_token)
 
     async def run(
         self, task: Task[OutputT], *, provider: str, model: str, endpoint: str | None = None
@@ -343,10 +343,14 @@ class Overnight:
         max_age: timedelta | None = None,
         batch_max_age: timedelta | None = None,
         poll_waits: Sequence[timedelta] | None = None,
+        max_cost: Decimal | None = None,
         allow_unknown_model: bool = False,
         on_ambiguous_submit: OnAmbiguousSubmit = OnAmbiguousSubmit.WAIT,
+        key: str | None = None,
     ) -> CampaignHandle:
         """Create an empty, pending campaign: any number of entries, in as many batches as the provider needs.
+
+        A key means what it means for a batch: code that is run again makes no second campaign.
 
         Args:
             provider: "openai" or "anthropic".
@@ -366,24 +370,25 @@ class Overnight:
             max_age: how long after the submit to wait for the whole; what is not over by then is canceled.
             batch_max_age: how long after its submission to wait for each batch, instead of the deployment's.
             poll_waits: waits between polls of each batch, instead of the deployment's.
+            max_cost: US dollars, over all rounds. A campaign whose entries could cost more is not submitted; a further
+                round that could exceed what is left is skipped, and the campaign ends with what it has.
             allow_unknown_model: take a model that the price table does not know; its cost stays unknown.
             on_ambiguous_submit: as for a batch.
+            key: as for a batch. Campaigns have keys, and numbers in a handler, of their own.
 
         Raises:
             UnknownProviderError: no adapter of this name.
             UnknownModelError: the model cannot be batched, or is not in the price table.
             UnknownHandlerError: no such campaign handler.
             MissingKeyError: no API key for the provider.
-            UsageError: a handler asked for it: should it be run again, it could not find the campaign again.
         """
-        self._keys.check_campaigns()
-        options = _checked(
+        options = checked(
             CampaignOptions,
             provider=provider,
             model=model,
             endpoint=endpoint,
             handler=handlers.name_of(handler) if isinstance(handler, type) else handler,
-            handler_task_queue=handler_task_queue,
+            handler_task_queue=handler_task_queue or (None if handler_activity else self._keys.handler_task_queue),
             handler_activity=handler_activity,
             metadata=dict(metadata or {}),
             rounds=rounds,
@@ -393,13 +398,13 @@ class Overnight:
             campaign_max_age=max_age,
             max_age=batch_max_age,
             poll_waits=list(poll_waits) if poll_waits is not None else None,
+            max_cost=max_cost,
             allow_unknown_model=allow_unknown_model,
             on_ambiguous_submit=on_ambiguous_submit,
         )
-        new = new_campaign(options, new_batch_id(), self.settings)
+        new = self._keys.named(new_campaign(options, new_batch_id(), self.settings), key)
         await check_key(provider, self.settings)
-        await self.store.campaigns.create(new)
-        return self.campaign(new.id)
+        return await created_campaign(self, new)
 
     def campaign(self, campaign_id: UUID) -> CampaignHandle:
         """A handle on a campaign that exists."""
@@ -417,7 +422,9 @@ class Overnight:
         """The newest batches first."""
         return await self.store.listings.page(where, limit=limit)
 
-    async def retry(self, batch_id: UUID, *, outcomes: Collection[Outcome] = RETRIED) -> BatchHandle:
+    async def retry(
+        self, batch_id: UUID, *, outcomes: Collection[Outcome] = RETRIED, key: str | None = None
+    ) -> BatchHandle:
         """Create a pending batch of those entries of another one that did not succeed; submit it as any other.
 
         Provider, model, handler and all else are as they were, custom ids are kept, and the new batch's
@@ -427,19 +434,15 @@ class Overnight:
         Args:
             batch_id: which batch.
             outcomes: which entries; `invalid` ones were answered, and paid, and are only retried when asked for.
+            key: as for `create_batch`: the retry is such a batch, and in a handler it has a key or a number as well.
 
         Raises:
             UnknownBatchError: there is no such batch.
             RetryRefusedError: it is not over, or nothing is left to be retried.
         """
-        new_id = new_batch_id()
-        await self.store.retries.retry(batch_id, new_id, outcomes)
-        return self.batch(new_id)
-
-
-def _checked(kind: type[OptionsT], **options: Any) -> OptionsT:
-    try:
-        return kind(**options)
-    except ValidationError as error:
-        what = kind.__name__.removesuffix("Options").lower()
-        raise UsageError(f"A {what} cannot be created like this: {contracts.faults(error)}.") from None
+        kept, token = self._keys.id_of("batch", key), uuid4()
+        if kept is None:
+            await self.store.retries.retry(batch_id, new_id := new_batch_id(), outcomes)
+            return self.batch(new_id)
+        await self.store.retries.retry(batch_id, kept, outcomes, filling_token=token)
+        return self._to_be_filled(await self.store.batches.get(kept), token)

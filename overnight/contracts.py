@@ -118,6 +118,8 @@ class PollState(Payload):
     gave_up_at: datetime | None = None
     refusals: int = 0
     trouble: "Trouble | None" = None
+    order: str | None = None
+    """What somebody has ordered about the handler, which has not run yet."""
 
 
 class StartPayload(Payload):
@@ -164,13 +166,20 @@ class OpenRequest(Payload):
 
 
 class Handled(Payload):
-    """Who runs once something is over: what a workflow must know of it, be it a batch's or a campaign's."""
+    """What a workflow must know of a batch or a campaign alike: who runs once it is over, and how it is shown."""
 
+    provider: str
+    model: str
     handler: str | None = None
     handler_task_queue: str | None = None
     handler_activity: str | None = None
     is_dispatched: bool = False
     """An earlier workflow got as far as that."""
+    is_searchable: bool = False
+    """Whether the namespace knows our search attributes. Decided once, by the worker that opens the batch or campaign,
+    and recorded with its answer, so that a replay decides the same."""
+    trouble_code: str | None = None
+    """What kept an earlier workflow of it from going on."""
 
     @property
     def subject(self) -> Mapping[str, UUID]:
@@ -188,8 +197,6 @@ class OpenBatch(Handled):
 
     batch_id: UUID
     status: BatchStatus
-    provider: str
-    model: str
     entry_count: int
     poll_waits: list[timedelta]
     max_age: timedelta
@@ -199,11 +206,8 @@ class OpenBatch(Handled):
     """Somebody asked before this workflow ran; no signal will come again for it."""
     uploads_first: bool = True
     """Whether the provider takes the input in a step of its own, before the create."""
-    is_searchable: bool = False
-    """Whether the namespace knows our search attributes. Decided once, by the worker that opens the batch, and recorded
-    with its answer, so that a replay decides the same."""
-    trouble_code: str | None = None
-    """What kept an earlier workflow of this batch from going on."""
+    is_paced: bool = False
+    """Its campaign says when it is submitted again, where the provider has no room for it."""
 
     @property
     def subject(self) -> Mapping[str, UUID]:
@@ -252,6 +256,8 @@ class IngestReport(Payload):
     unknown: int
     malformed: int
     without_line: int
+    results_lost: bool = False
+    """The provider had more, and nobody can read it any more."""
 
 
 class HydrateReport(Payload):

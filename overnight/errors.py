@@ -223,13 +223,21 @@ class EmptyBatchError(UsageError):
 
 
 class CostLimitError(UsageError):
-    """A batch could cost more than its `max_cost`, or nobody can say what it costs at most."""
+    """A batch or campaign could cost more than its `max_cost`, or nobody can say what it costs at most."""
 
-    def __init__(self, batch_id: object, max_cost: Decimal, at_most: Decimal | None, unknown: Sequence[str]) -> None:
+    def __init__(
+        self,
+        batch_id: object,
+        max_cost: Decimal,
+        at_most: Decimal | None,
+        unknown: Sequence[str],
+        *,
+        what: str = "batch",
+    ) -> None:
         why = f"What it can cost is not known. {' '.join(unknown)}" if at_most is None else _up_to(at_most)
         super().__init__(
-            f"Batch {batch_id} has a max_cost of ${max_cost.normalize():f}. {why} Nothing was sent. Give it a higher "
-            f"max_cost, its tasks a lower max_tokens, or split it; `batch.estimate()` has the figures."
+            f"{what.capitalize()} {batch_id} has a max_cost of ${max_cost.normalize():f}. {why} Nothing was sent. Give "
+            f"it a higher max_cost, its tasks a lower max_tokens, or split it; `{what}.estimate()` has the figures."
         )
         self.max_cost, self.at_most = max_cost, at_most
 
@@ -260,11 +268,11 @@ class BatchOpenError(UsageError):
 
 
 class BatchTakenOverError(UsageError):
-    """Another process has created the batch of this key again, and fills it."""
+    """Another process has created the batch or campaign of this key again, and fills it."""
 
-    def __init__(self, batch_id: object) -> None:
+    def __init__(self, batch_id: object, *, what: str = "batch") -> None:
         super().__init__(
-            f"Batch {batch_id} is filled by another process, which created it again by the same key. "
+            f"{what.capitalize()} {batch_id} is filled by another process, which created it again by the same key. "
             f"Nothing was added; if both should go on, give each its own key."
         )
 

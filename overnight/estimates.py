@@ -16,6 +16,7 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from overnight.batches import Batch, Cost, Usage
+from overnight.campaigns import Campaign
 from overnight.costs import Tariff, Tier, tariff
 from overnight.errors import CostLimitError
 from overnight.prices import PriceOverrides
@@ -30,6 +31,9 @@ _ENOUGH = 20
 
 # How far above its weight a prompt can come out. Prose stays below 1.4; tables of digits and base64 come near 2.
 _MARGIN = 2.0
+
+Estimated = Batch | NewBatch | Campaign
+"""What can be estimated: its provider, model and endpoint count."""
 
 _UNKNOWN = Cost(billed=None, list_price=None)
 _NOTHING = Cost(billed=Decimal(0), list_price=Decimal(0))
@@ -145,10 +149,10 @@ def _plus(one: Cost, other: Cost) -> Cost:
     return Cost(billed=one.billed + other.billed, list_price=one.list_price + other.list_price)
 
 
-class _Estimator:
-    """Adds a batch up, entry by entry."""
+class Estimator:
+    """Adds a batch or a campaign up, entry by entry."""
 
-    def __init__(self, batch: Batch | NewBatch, tariff: Tariff, past: Mapping[str | None, _Past]) -> None:
+    def __init__(self, batch: Estimated, tariff: Tariff, past: Mapping[str | None, _Past]) -> None:
         self._batch, self._tariff, self._past = batch, tariff, past
         self._facts = provider_facts(batch.provider)
         self._entries = self._input = self._input_at_most = 0
@@ -234,7 +238,7 @@ def _named(task: str | None) -> str:
     return f"task {task!r}" if task else "raw requests"
 
 
-async def _past(store: Store, batch: Batch | NewBatch) -> Mapping[str | None, _Past]:
+async def _past(store: Store, batch: Estimated) -> Mapping[str | None, _Past]:
     facts = provider_facts(batch.provider)
     past: defaultdict[str | None, _Past] = defaultdict(_Past)
     async for entry in store.past.sample(provider=batch.provider, model=batch.model, endpoint=batch.endpoint):
@@ -242,26 +246,30 @@ async def _past(store: Store, batch: Batch | NewBatch) -> Mapping[str | None, _P
     return past
 
 
-async def estimate(store: Store, batch: Batch, overrides: PriceOverrides) -> Estimate:
-    """Weigh every entry of a batch; they are streamed, so it takes no memory to speak of, and some seconds for 100,000.
+async def estimate(store: Store, batch: Batch | Campaign, overrides: PriceOverrides) -> Estimate:
+    """Weigh every entry of a batch, or those that were added to a campaign. They are streamed, so it takes no memory to
+    speak of, and some seconds for 100,000.
 
     Args:
         store: where the entries are, and those of earlier batches.
-        batch: which batch.
+        batch: which batch or campaign.
         overrides: prices of the deployment's own.
     """
-    return await estimate_requests(store, batch, _requests(store, batch), overrides)
+    parts = [batch] if isinstance(batch, Batch) else await store.campaigns.batches(batch.id)
+    requests = _requests(store, [part.id for part in parts if part.round in {None, 1}])
+    return await estimate_requests(store, batch, requests, overrides)
 
 
-async def _requests(store: Store, batch: Batch) -> AsyncIterator[tuple[str | None, str]]:
-    async for page in store.entries.requests(batch.id):
-        for task_and_request in page:
-            yield task_and_request
+async def _requests(store: Store, batch_ids: Sequence[UUID]) -> AsyncIterator[tuple[str | None, str]]:
+    for batch_id in batch_ids:
+        async for page in store.entries.requests(batch_id):
+            for task_and_request in page:
+                yield task_and_request
 
 
 async def estimate_requests(
     store: Store | None,
-    batch: Batch | NewBatch,
+    batch: Estimated,
     requests: AsyncIterable[tuple[str | None, str]],
     overrides: PriceOverrides,
 ) -> Estimate:
@@ -273,11 +281,16 @@ async def estimate_requests(
         requests: its entries.
         overrides: prices of the deployment's own.
     """
-    prices = tariff(batch.provider, batch.model, overrides=overrides)
-    estimator = _Estimator(batch, prices, await _past(store, batch) if store else {})
+    adding = await estimator(store, batch, overrides)
     async for task, request in requests:
-        estimator.add(task, request)
-    return estimator.result()
+        adding.add(task, request)
+    return adding.result()
+
+
+async def estimator(store: Store | None, batch: Estimated, overrides: PriceOverrides) -> Estimator:
+    """One that has seen nothing yet but what is known of earlier entries."""
+    prices = tariff(batch.provider, batch.model, overrides=overrides)
+    return Estimator(batch, prices, await _past(store, batch) if store else {})
 
 
 async def seal_within_cost(
@@ -302,12 +315,13 @@ async def seal_within_cost(
             return sealed, first
 
 
-def check_max_cost(batch: Batch, max_cost: Decimal, found: Estimate) -> None:
-    """Refuse a batch that could cost more than its owner allows, or nobody knows how much.
+def check_max_cost(batch: Batch | Campaign, max_cost: Decimal, found: Estimate) -> None:
+    """Refuse what could cost more than its owner allows, or nobody knows how much.
 
     Raises:
         CostLimitError: with the figure, or with what is not known.
     """
     at_most = found.cost_at_most.billed
     if at_most is None or at_most > max_cost:
-        raise CostLimitError(batch.id, max_cost, at_most, found.unknown)
+        what = "batch" if isinstance(batch, Batch) else "campaign"
+        raise CostLimitError(batch.id, max_cost, at_most, found.unknown, what=what)

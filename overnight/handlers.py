@@ -87,6 +87,23 @@ class Handler:
         """
         return self._dispatched.entries(self._subject.id, task, outcomes)
 
+    @property
+    def overnight(self) -> "Overnight":
+        """A client on the worker's own connections: for the next batch or campaign, or a retry.
+
+        A handler may be run again, so each batch, retry and campaign that it creates has a key; by default they are
+        counted. The handler must create them in the same order each time then, and with keys it need not::
+
+            following = await self.overnight.create_batch(provider=..., model=..., handler=Publish, key="translations")
+            await following.add_all(Translate(text=entry.output) async for entry in self.entries(Summarize))
+            await following.submit()
+
+        Creating and submitting are no parts of `self.transaction()`: what was submitted stays so if the handler raises
+        later, and is not submitted again when it is run again. Nothing here waits for the next batch: `wait` would keep
+        the handler running for a day, where a handler of the next batch's own does not.
+        """
+        return self._dispatched.overnight
+
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """The transaction that commits together with the note that this handler has run.
 
@@ -118,23 +135,6 @@ class BatchHandler(Handler, is_base=True):
     def __init__(self, batch: Batch, dispatched: Dispatched) -> None:
         super().__init__(batch, dispatched)
         self.batch = batch
-
-    @property
-    def overnight(self) -> "Overnight":
-        """A client on the worker's own connections: for the next batch, say, which then follows this one.
-
-        A handler may be run again, so each batch that it creates has a key; by default they are counted. The handler
-        must create them in the same order each time then, and with keys it need not::
-
-            following = await self.overnight.create_batch(provider=..., model=..., handler=Publish, key="translations")
-            await following.add_all(Translate(text=entry.output) async for entry in self.entries(Summarize))
-            await following.submit()
-
-        Creating and submitting are no parts of `self.transaction()`: what was submitted stays so if the handler raises
-        later, and is not submitted again when it is run again. Nothing here waits for the next batch: `wait` would keep
-        the handler running for a day, where a handler of the next batch's own does not.
-        """
-        return self._dispatched.overnight
 
 
 class CampaignHandler(Handler, is_base=True):

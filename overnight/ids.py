@@ -21,18 +21,22 @@ def new_batch_id() -> UUID:
     return UUID(int=bits & ~(0x3 << 62) | 0x2 << 62)
 
 
-# What keys of batches without a parent are names in; never changed, or batches would be made twice.
+# What keys without a parent are names in. Neither this nor the names below are ever changed, or batches would be made
+# twice.
 _KEYS = UUID("6f766572-6e69-5768-8000-6b6579000000")
 
 
-def keyed_batch_id(key: str, *, parent: UUID | None = None) -> UUID:
-    """The id that belongs to a key: among the batches that follow a parent, or in the whole database."""
-    return uuid5(parent or _KEYS, f"key:{key}")
+_NAMES = {"batch": "", "campaign": "campaign-"}
 
 
-def numbered_batch_id(number: int, *, parent: UUID) -> UUID:
-    """The id of a parent's first, second, ... batch that was given no key."""
-    return uuid5(parent, f"number:{number}")
+def keyed_id(key: str, *, parent: UUID | None = None, what: str = "batch") -> UUID:
+    """The id that belongs to a key: among the batches or campaigns that follow a parent, or in the whole database."""
+    return uuid5(parent or _KEYS, f"{_NAMES[what]}key:{key}")
+
+
+def numbered_id(number: int, *, parent: UUID, what: str = "batch") -> UUID:
+    """The id of a parent's first, second, ... batch or campaign that was given no key."""
+    return uuid5(parent, f"{_NAMES[what]}number:{number}")
 
 
 def submission_token(batch_id: UUID, created_at: datetime, number: int) -> str:

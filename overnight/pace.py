@@ -9,8 +9,9 @@ class Pace:
     """How many batches of a campaign may run at once.
 
     A provider takes only so many tokens into its queue, and says so by refusing a batch. Then the number is halved, and
-    nothing more is started until all refused batches have found room; afterwards it grows by one for as many batches
-    as it counts that ended. It is how TCP finds the width of a line that nobody knows.
+    nothing more is started until all refused batches have found room. They go again when others end, as many as the
+    number allows, and one at a time where nothing ends. Afterwards the number grows by one for as many batches as it
+    counts that ended. It is how TCP finds the width of a line that nobody knows.
 
     Attributes:
         maximum: what the campaign allows.
@@ -37,6 +38,18 @@ class Pace:
         while calm >= limit and limit < self.maximum:
             limit, calm = limit + 1, calm - limit
         return replace(self, limit=limit, calm=calm if limit < self.maximum else 0, is_held=False)
+
+    def goes_again(self, *, refused: int, running: int, ended: bool, waited: bool) -> int:
+        """How many of the refused batches may be submitted again.
+
+        Args:
+            refused: batches without room.
+            running: all that run, the refused ones among them.
+            ended: some have ended since the last look, so there may be room.
+            waited: it was waited in vain; others than ourselves may have made room.
+        """
+        places = min(max(self.limit - (running - refused), 0), refused)
+        return places if ended else min(places, int(waited))
 
     def starts(self, running: int) -> int:
         """How many more may be started beside those that run."""

@@ -5,7 +5,7 @@ nothing is written before.
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from typing import cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from overnight.campaign_contracts import CampaignOptions
 from overnight.contracts import BatchOptions, BatchSpec, SpecEntry, faults
-from overnight.errors import ConfigurationError, EntryError, RequestError
+from overnight.errors import ConfigurationError, EntryError, RequestError, UsageError
 from overnight.handlers import batch_handlers, campaign_handlers
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint, room
 from overnight.providers import open_provider, provider_facts
@@ -23,6 +23,8 @@ from overnight.storage.batches import NewBatch
 from overnight.storage.campaigns import NewCampaign
 from overnight.storage.entries import NewEntry, Room
 from overnight.tasks import ModelSettings, tasks
+
+OptionsT = TypeVar("OptionsT", bound=BatchOptions)
 
 
 def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewBatch:
@@ -53,6 +55,19 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
         on_ambiguous_submit=options.on_ambiguous_submit,
         schedule=_schedule(options.poll_waits, options.max_age, settings.schedule),
     )
+
+
+def checked(kind: type[OptionsT], **options: Any) -> OptionsT:
+    """What was asked for in Python.
+
+    Raises:
+        UsageError: it makes no sense, with the names of what does not.
+    """
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        what = kind.__name__.removesuffix("Options").lower()
+        raise UsageError(f"A {what} cannot be created like this: {faults(error)}.") from None
 
 
 async def check_key(provider: str, settings: Settings) -> None:
@@ -91,6 +106,7 @@ def new_campaign(options: CampaignOptions, campaign_id: UUID, settings: Settings
         retry_invalid=options.retry_invalid,
         max_concurrent_batches=options.max_concurrent_batches,
         max_batch_entries=options.max_batch_entries,
+        max_cost=options.max_cost,
     )
 
 

@@ -53,7 +53,7 @@ class BatchWorkflow:
         self._is_submitted = False
         self._showing = Showing(resume.trouble)
         self._summarized: BatchSummary | None = None
-        self._handling = Handling(self._in_trouble)
+        self._handling = Handling(self._in_trouble, order=resume.order)
         self._woken = False
 
     @workflow.run
@@ -115,7 +115,7 @@ class BatchWorkflow:
         )
         if await self._unless_cancelled(create):
             self._is_submitted = True
-            self._take(create.result())
+            self._take_unless_sent_back(create.result())
 
     def _start_upload(self, batch: OpenBatch) -> workflow.ActivityHandle[None]:
         return workflow.start_activity(
@@ -137,21 +137,26 @@ class BatchWorkflow:
 
     async def _ingest(self, batch: OpenBatch) -> None:
         self._enter("ingest")
-        await workflow.execute_activity(
+        report = await workflow.execute_activity(
             contracts.ingest_results,
             BatchRef(batch_id=batch.batch_id),
             task_queue=options.bulk_queue(),
             summary=f"{self._report.status.value}: read the result lines",
             **options.FINALIZE,
         )
+        self._showing.results_lost = report.results_lost
+        self._settle()
 
     async def _hydrate(self, batch: OpenBatch) -> HydrateReport:
         self._enter("hydrate")
-        return await self._handling.hydrate(batch)
+        report = await self._handling.hydrate(batch)
+        self._settle()
+        return report
 
     async def _dispatch(self, batch: OpenBatch, summary: BatchSummary) -> None:
         self._enter("dispatch")
         await self._handling.dispatch(batch, summary)
+        self._settle()
 
     async def _clean_up(self, batch: OpenBatch) -> None:
         self._enter("clean up")
@@ -165,6 +170,8 @@ class BatchWorkflow:
             )
         except ActivityError as error:
             self._note(error)  # what is left over costs nothing more; `overnight doctor` finds it
+        else:
+            self._settle()
 
     def _summary(self, batch: OpenBatch, hydrated: HydrateReport) -> BatchSummary:
         return BatchSummary(
@@ -193,7 +200,8 @@ class BatchWorkflow:
 
     async def _wait_for_room(self, batch: OpenBatch) -> None:
         """The provider took the batch and then had no room for it: nothing ran, and nothing was paid."""
-        wait = batch.schedule.wait(polls=self._refusals - 1, age=timedelta(0))
+        scheduled = batch.schedule.wait(polls=self._refusals - 1, age=timedelta(0))
+        wait = max(scheduled, options.ROOM_WAIT) if batch.is_paced else scheduled
         self._step, self._waits, self._next_poll_at = "wait for room at the provider", 0, workflow.now() + wait
         self._show()
         with contextlib.suppress(TimeoutError):
@@ -229,10 +237,7 @@ class BatchWorkflow:
         except ActivityError as error:
             self._note(error)
         else:
-            self._take(report)
-            if report.resubmit:
-                self._is_submitted = False
-                self._refusals += 1
+            self._take_unless_sent_back(report)
         # A cancel that the provider would not hear is asked for again, in turn with the polls.
         self._cancel_is_due = self._cancel_requested and not self._cancel_sent
 
@@ -275,6 +280,7 @@ class BatchWorkflow:
             gave_up_at=self._gave_up_at,
             refusals=self._refusals,
             trouble=self._showing.trouble,
+            order=self._handling.order,
         )
         workflow.continue_as_new(BatchStart(batch_id=batch.batch_id, resume=state))
 
@@ -326,12 +332,20 @@ class BatchWorkflow:
     # Keeping track.
 
     def _enter(self, step: str) -> None:
+        """What troubles the batch is over when a step succeeds, and not when one begins: nobody tells of it twice."""
         self._step = step
-        self._settle()
+        self._show()
 
     def _take(self, report: PollReport) -> None:
         self._report = report
         self._settle()
+
+    def _take_unless_sent_back(self, report: PollReport) -> None:
+        """A batch for which there was no room is as if it had not been submitted."""
+        self._take(report)
+        if report.resubmit:
+            self._is_submitted = False
+            self._refusals += 1
 
     def _settle(self) -> None:
         """A step has succeeded."""
@@ -352,19 +366,19 @@ class BatchWorkflow:
     def _show(self) -> None:
         if self._batch is None:
             return
-        self._showing.show(
-            texts.View(
-                batch=self._batch,
-                report=self._report,
-                step=self._step,
-                polls=self._polls,
-                now=workflow.now(),
-                next_poll_at=self._next_poll_at,
-                last_error=self._last_error,
-                trouble=self._showing.trouble,
-                summary=self._summarized,
-            )
+        view = texts.View(
+            batch=self._batch,
+            report=self._report,
+            step=self._step,
+            polls=self._polls,
+            now=workflow.now(),
+            next_poll_at=self._next_poll_at,
+            last_error=self._last_error,
+            trouble=self._showing.trouble,
+            results_lost=self._showing.results_lost,
+            summary=self._summarized,
         )
+        self._showing.show(self._batch, self._report.status, texts.details(view))
 
     async def _unless_cancelled(self, step: workflow.ActivityHandle[object]) -> bool:
         """Wait for a step of submission; a cancel stops it between its attempts. Says whether the step succeeded."""

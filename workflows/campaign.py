@@ -12,6 +12,7 @@ from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from overnight import campaign_contracts, contracts
+    from overnight.batches import BatchStatus
     from overnight.campaign_contracts import (
         CampaignProgress,
         CampaignRef,
@@ -31,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options, texts
     from workflows.canceling import cancellation_as_signal
     from workflows.handling import Handling
+    from workflows.showing import Showing
 
 
 @workflow.defn(name=campaign_contracts.WORKFLOW)
@@ -52,14 +54,18 @@ class CampaignWorkflow:
         self._cancel_requested = bool(resume and resume.cancel_requested)
         self._is_stopped = bool(resume and resume.stopped)
         self._report = LookReport()
-        self._last_error: str | None = None
+        self._status = BatchStatus.SUBMITTED
+        self._skipped_round: str | None = None
+        self._sent_again: set[UUID] = set()
+        self._waited = False
         self._step = "open"
         self._round = 1
         self._started = 0
         self._woken = False
         self._next_look_at: datetime | None = None
         self._watches: set[asyncio.Task[None]] = set()
-        self._handling = Handling(self._in_trouble)
+        self._showing = Showing(resume.trouble if resume else None)
+        self._handling = Handling(self._in_trouble, order=resume.order if resume else None)
 
     @workflow.run
     async def run(self, start: CampaignStart | None = None) -> CampaignSummary:
@@ -87,7 +93,8 @@ class CampaignWorkflow:
             summary="claim the campaign",
             **options.OPEN,
         )
-        self._campaign, self._round = campaign, campaign.round
+        self._campaign, self._round, self._status = campaign, campaign.round, campaign.status
+        self._showing.opened(campaign)
         maximum = campaign.max_concurrent_batches
         self._pace = self._resume.pace(maximum) if self._resume else Pace.fresh(maximum)
         self._cancel_requested = self._cancel_requested or campaign.cancel_requested
@@ -116,20 +123,25 @@ class CampaignWorkflow:
             **options.FINALIZE,
         )
         self._round += 1 if report.entries else 0
+        self._skipped_round, self._showing.trouble = report.skipped, None
         return report.entries > 0
 
     async def _settle(self, campaign: OpenCampaign) -> CampaignSummary:
         self._enter("settle")
-        return await workflow.execute_activity(
+        summary = await workflow.execute_activity(
             campaign_contracts.settle_campaign,
             CampaignRef(campaign_id=campaign.campaign_id),
             summary="add everything up",
             **options.OPEN,
         )
+        self._status, self._skipped_round = summary.status, summary.skipped_round
+        self._showing.trouble = None
+        return summary
 
     async def _dispatch(self, campaign: OpenCampaign, summary: CampaignSummary) -> None:
         self._enter("dispatch")
         await self._handling.dispatch(campaign, summary)
+        self._showing.trouble = None
 
     # One round of looking.
 
@@ -146,11 +158,28 @@ class CampaignWorkflow:
         for batch_id in report.over:
             del self._running[batch_id]
         self._running.update(dict.fromkeys(report.found))
-        self._report = report
+        self._report, self._showing.trouble = report, None
+        await self._send_again(report)
         self._pace = self._pace.after(ended=len(report.over), refused=bool(report.without_room))
         following = report.waiting[: self._pace.starts(len(self._running))]
         await self._start_all([*report.lost, *following])
         self._show()
+
+    async def _send_again(self, report: LookReport) -> None:
+        """Refused batches wait to be told: only the campaign knows how many may run, and when one has ended."""
+        if self._is_stopped:
+            return
+        if self._waited:
+            self._sent_again.clear()
+        refused = [batch_id for batch_id in report.without_room if batch_id not in self._sent_again]
+        count = self._pace.goes_again(
+            refused=len(refused),
+            running=len(self._running),
+            ended=bool(report.over),
+            waited=self._waited and self._pace.is_held,
+        )
+        self._sent_again.update(refused[:count])
+        await asyncio.gather(*(self._tell(batch_id, contracts.POLL_NOW) for batch_id in refused[:count]))
 
     async def _start_all(self, batch_ids: Sequence[UUID]) -> None:
         """Batches that come next, and those that lost their workflow: their provider batches may be running."""
@@ -188,9 +217,9 @@ class CampaignWorkflow:
                 timeout_summary=f"{len(self._running)} batches run; look again in {duration(wait)}",
             )
         except TimeoutError:
-            self._looks += 1
+            self._looks, self._waited = self._looks + 1, True
         else:
-            self._looks = 0
+            self._looks, self._waited = 0, False
         self._next_look_at = None
 
     def _next_wait(self, campaign: OpenCampaign) -> timedelta:
@@ -220,13 +249,13 @@ class CampaignWorkflow:
             **options.FINALIZE,
         )
         self._is_stopped = True
-        await asyncio.gather(*(self._cancel_batch(batch_id) for batch_id in self._running))
+        await asyncio.gather(*(self._tell(batch_id, contracts.CANCEL) for batch_id in self._running))
 
-    async def _cancel_batch(self, batch_id: UUID) -> None:
-        """One that has no workflow just now reads in the database that it is to be canceled when it has one again."""
+    async def _tell(self, batch_id: UUID, signal: str) -> None:
+        """One that has no workflow just now reads in the database what is wanted of it when it has one again."""
         batch = workflow.get_external_workflow_handle(contracts.workflow_id(batch_id))
         with contextlib.suppress(ApplicationError):
-            await batch.signal(contracts.CANCEL)
+            await batch.signal(signal)
 
     def _continue_as_new_if_long(self, campaign: OpenCampaign) -> None:
         is_long = self._started >= options.BATCHES_PER_RUN or workflow.info().is_continue_as_new_suggested()
@@ -240,6 +269,8 @@ class CampaignWorkflow:
             cancel_requested=self._cancel_requested,
             stopped=self._is_stopped,
             looks=self._looks,
+            trouble=self._showing.trouble,
+            order=self._handling.order,
         )
         workflow.continue_as_new(CampaignStart(campaign_id=campaign.campaign_id, resume=state))
 
@@ -266,6 +297,11 @@ class CampaignWorkflow:
         """Do not run the handler, or not again: the campaign is done without it."""
         self._handling.skip()
 
+    @workflow.signal(name=contracts.TROUBLE)
+    def trouble(self, trouble: Trouble) -> None:
+        """As for a batch: a step's own word that it fails."""
+        self._in_trouble(trouble)
+
     @workflow.query(name=contracts.PROGRESS)
     def progress(self) -> CampaignProgress:
         """How far the campaign has come."""
@@ -280,19 +316,22 @@ class CampaignWorkflow:
             total=self._campaign.entry_count if self._campaign else 0,
             next_look_at=self._next_look_at,
             cancel_requested=self._cancel_requested,
-            last_error=self._last_error,
+            last_error=self._showing.trouble.text if self._showing.trouble else None,
+            skipped_round=self._skipped_round,
         )
 
     # Keeping track.
 
     def _enter(self, step: str) -> None:
+        """As for a batch, trouble is over when a step succeeds."""
         self._step = step
         self._show()
 
     def _in_trouble(self, trouble: Trouble | None) -> None:
-        self._last_error = trouble.text if trouble else None
+        self._showing.trouble = trouble
         self._show()
 
     def _show(self) -> None:
         if self._campaign is not None:
-            workflow.set_current_details(texts.campaign_details(self._campaign, self.progress()))
+            details = texts.campaign_details(self._campaign, self.progress(), self._showing.trouble)
+            self._showing.show(self._campaign, self._status, details)

@@ -36,11 +36,16 @@ class Handling:
     Nothing here gives up by itself: a handler that cannot run is waited for, visibly, until it can or is skipped.
     """
 
-    def __init__(self, in_trouble: Callable[[Trouble | None], None]) -> None:
+    def __init__(self, in_trouble: Callable[[Trouble | None], None], *, order: str | None = None) -> None:
         self._in_trouble = in_trouble
-        self._order: str | None = None
+        self._order = order
         self._is_patient = False
         """Somebody was told that nobody polls the task queue; from then on it is only waited."""
+
+    @property
+    def order(self) -> str | None:
+        """What was ordered and not carried out yet, for a history that continues this one."""
+        return self._order
 
     def retry(self) -> None:
         """Run the handler again now; an order to skip it stands."""

@@ -107,6 +107,9 @@ LOOK = Options(start_to_close_timeout=timedelta(seconds=90), retry_policy=_UNTIL
 # a history, and not when its workflow was terminated.
 LOOK_WAIT = timedelta(minutes=5)
 
+# A batch that its campaign does not send again, because there is none any more, goes again by itself after this long.
+ROOM_WAIT = timedelta(hours=2)
+
 # Batches that one history starts: three events for each batch, and two dozen for what surrounds it.
 BATCHES_PER_RUN = 200
 

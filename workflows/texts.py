@@ -22,6 +22,7 @@ class View:
     next_poll_at: datetime | None = None
     last_error: str | None = None
     trouble: Trouble | None = None
+    results_lost: bool = False
     summary: BatchSummary | None = None
 
 
@@ -69,34 +70,45 @@ def _headline(view: View) -> str:
 
 
 def _doing(view: View) -> str:
-    if view.trouble and view.trouble.needs_attention:
-        return f"Needs attention: {view.step}"
-    return view.step
+    return _alarming(view.step, view.trouble, lost=view.results_lost)
+
+
+def _alarming(step: str, trouble: Trouble | None, *, lost: bool = False) -> str:
+    return f"Needs attention: {step}" if lost or (trouble and trouble.needs_attention) else step
 
 
 def _trouble(view: View) -> str:
-    trouble = view.trouble
-    if trouble is None:
-        return f"Last error: {view.last_error}" if view.last_error else ""
-    todo = advice(trouble, view.batch)
-    newer = view.last_error if view.last_error and view.last_error != trouble.text else None
+    if view.trouble is not None:
+        return _told(view.trouble, view.batch, view.last_error)
+    if view.results_lost:
+        return (
+            f"> Results that the provider had cannot be read any more; their entries are missing (`results_lost`).\n>\n"
+            f"> **What to do:** `overnight show {view.batch.batch_id}` has the whole error; "
+            f"`overnight retry {view.batch.batch_id}` asks again, and pays again. More in {RUNBOOK}."
+        )
+    return f"Last error: {view.last_error}" if view.last_error else ""
+
+
+def _told(trouble: Trouble, handled: Handled, last_error: str | None) -> str:
+    newer = last_error if last_error and last_error != trouble.text else None
     more = f" More in {RUNBOOK}." if trouble.needs_attention else ""
+    todo = advice(trouble, handled)
     return f"> Last error: {newer or trouble.text} (`{trouble.code}`)\n>\n> **What to do:** {todo}{more}"
 
 
-def advice(trouble: Trouble, batch: OpenBatch) -> str:
+def advice(trouble: Trouble, handled: Handled) -> str:
     """What a person does about trouble of a kind: the name of the error that a step failed with."""
     match trouble.kind:
         case "TransientProviderError":
             return "nothing; it is waited out, and tried again by itself."
         case "AmbiguousProviderError" | "StillInDoubtError":
             return (
-                f"nothing for ten minutes. If it stays, look in {batch.provider}'s console for a batch that may be "
+                f"nothing for ten minutes. If it stays, look in {handled.provider}'s console for a batch that may be "
                 f"this one; `overnight doctor` lists what is in doubt. Never create it by hand."
             )
         case "PermanentProviderError":
             return (
-                f"see what {batch.provider} refuses, usually the key or the account; mend it and restart the worker. "
+                f"see what {handled.provider} refuses, usually the key or the account; mend it and restart the worker. "
                 f"The signal `poll_now` tries at once."
             )
         case "ConfigurationError" | "MissingKeyError" | "MissingExtraError":
@@ -104,18 +116,25 @@ def advice(trouble: Trouble, batch: OpenBatch) -> str:
         case "UnknownHandlerError" | "UnknownTaskError":
             return "start the worker with the module that defines it: `overnight worker --import MODULE`."
         case _:
-            return _advice_for_code(trouble, batch)
+            return _advice_for_code(trouble, handled)
 
 
-def _advice_for_code(trouble: Trouble, batch: OpenBatch) -> str:
-    show = f"`overnight show {batch.batch_id}`"
-    skip = f"`overnight skip-handler {batch.batch_id}`"
+def _advice_for_code(trouble: Trouble, handled: Handled) -> str:
+    show, retry, skip = _orders(handled)
     if trouble.kind == "HandlerFailedError" or trouble.code == "handler_failed":
-        retry = f"`overnight retry-handler {batch.batch_id}`"
         return f"{show} has the whole error. Mend the handler and deploy it, then {retry}; or {skip}."
     if trouble.code == "no_handler_worker":
-        return f"run a worker on task queue `{batch.handler_task_queue}`; it goes on by itself then. Or {skip}."
+        return f"run a worker on task queue `{handled.handler_task_queue}`; it goes on by itself then. Or {skip}."
     return f"{show} has the whole error, and the worker's log its circumstances."
+
+
+def _orders(handled: Handled) -> tuple[str, str, str]:
+    """How to see it whole, to run its handler again, and to go on without."""
+    if isinstance(handled, OpenCampaign):
+        show = f"`overnight campaigns {handled.campaign_id} --json`"
+        return show, "send it the signal `retry_handler`", "the signal `skip_handler`"
+    (subject,) = handled.subject.values()
+    return f"`overnight show {subject}`", f"`overnight retry-handler {subject}`", f"`overnight skip-handler {subject}`"
 
 
 def _facts(view: View) -> str:
@@ -149,18 +168,19 @@ def _outcome(summary: BatchSummary) -> str:
     return f"- outcomes: {counts}\n- cost: {cost}{saved}"
 
 
-def campaign_details(campaign: OpenCampaign, progress: CampaignProgress) -> str:
+def campaign_details(campaign: OpenCampaign, progress: CampaignProgress, trouble: Trouble | None = None) -> str:
     """The campaign's current details, in Markdown."""
     counts = ", ".join(f"{count} {status.value}" for status, count in sorted(progress.statuses.items()))
     next_look_at = progress.next_look_at
     lines = [
-        f"**{progress.step}** — round {progress.round} of at most {campaign.rounds}",
+        f"**{_alarming(progress.step, trouble)}** — round {progress.round} of at most {campaign.rounds}\n",
+        f"{_told(trouble, campaign, None)}\n" if trouble else "",
         f"- model: `{campaign.model}` at {campaign.provider}, {campaign.entry_count} entries",
         f"- batches: {counts}" if counts else "",
         f"- at once: {progress.running} run, {progress.limit} of at most {campaign.max_concurrent_batches} may"
         + (f"; next look at {_at(next_look_at)}" if next_look_at else ""),
         f"- handler: {handler(campaign)}",
-        f"- last error: {progress.last_error}" if progress.last_error else "",
+        f"- round skipped: {progress.skipped_round}" if progress.skipped_round else "",
     ]
     return "\n".join(line for line in lines if line)
 

@@ -21,6 +21,9 @@ async def listing(*, limit: int, campaign_id: UUID | None, as_json: bool) -> Non
         print_json(documents[0] if campaign_id else documents)
     else:
         console().print(_table(found) if found else "There are no campaigns.")
+        for campaign in found:
+            if campaign.skipped_round:
+                console().print(f"{campaign.id}: {campaign.skipped_round}")
 
 
 def _table(campaigns: list[Campaign]) -> Table:

@@ -10,6 +10,7 @@ from uuid import UUID
 from temporalio import activity
 
 from overnight.batches import Batch, Entry, Outcome
+from overnight.campaigns import Campaign
 from overnight.client import Overnight
 from overnight.contracts import DispatchReport, DispatchRequest
 from overnight.errors import HandlerFailedError
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 class _Dispatched:
     """What the handler stands on."""
 
-    def __init__(self, services: Services, dispatch: Dispatch, read: Reader, *, parent: Batch | None = None) -> None:
+    def __init__(self, services: Services, dispatch: Dispatch, read: Reader, *, parent: Batch | Campaign) -> None:
         self._store, self._dispatch, self._read = services.store, dispatch, read
         self._settings, self._parent = services.settings, parent
 
@@ -64,7 +65,7 @@ class DispatchActivities:
         cls = batch_handlers(batch.handler) if batch.handler is not None and not request.skip else None
         return await self._attempt(
             self._store.dispatches.attempt(batch.id),
-            lambda dispatch: cls(batch, _Dispatched(self._services, dispatch, entries, parent=batch)) if cls else None,
+            lambda dispatch: cls(batch, self._dispatched(batch, dispatch)) if cls else None,
         )
 
     async def _dispatch_campaign(self, campaign_id: UUID, *, skip: bool) -> DispatchReport:
@@ -74,8 +75,12 @@ class DispatchActivities:
         cls = campaign_handlers(campaign.handler) if campaign.handler is not None and not skip else None
         return await self._attempt(
             self._store.dispatches.campaign_attempt(campaign.id),
-            lambda dispatch: cls(campaign, _Dispatched(self._services, dispatch, campaign_entries)) if cls else None,
+            lambda dispatch: cls(campaign, self._dispatched(campaign, dispatch)) if cls else None,
         )
+
+    def _dispatched(self, subject: Batch | Campaign, dispatch: Dispatch) -> _Dispatched:
+        read = entries if isinstance(subject, Batch) else campaign_entries
+        return _Dispatched(self._services, dispatch, read, parent=subject)
 
     async def _attempt(
         self, attempt: AbstractAsyncContextManager[Dispatch], make: Callable[[Dispatch], Handler | None]

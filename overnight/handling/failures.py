@@ -134,9 +134,9 @@ def _named(request: object) -> AbstractContextManager[None]:
 
 async def _tell_workflow(trouble: Trouble | None) -> None:
     """Temporal retries a step without a word to its workflow, whose details and search attributes then say nothing of
-    it. Best effort: the database's note is the one that counts. A campaign's workflow shows no trouble of its steps.
+    it. Best effort: the database's note is the one that counts.
     """
-    if trouble is not None and trouble.batch_id is not None:
+    if trouble is not None:
         workflow = activity.client().get_workflow_handle(activity.info().workflow_id or "")
         await workflow.signal(contracts.TROUBLE, trouble, rpc_timeout=_TELLING)
 

@@ -1,6 +1,7 @@
 """Plan a further round of a campaign, with the user's Tasks where answers did not fit."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from temporalio import activity
@@ -14,8 +15,11 @@ from overnight.planning import Share
 from overnight.providers import provider_facts
 from overnight.providers.base import ProviderFacts
 from overnight.repairing import Repairer
+from overnight.spending import Allowance
 from overnight.storage.filling import FurtherEntry
 from overnight.storage.rounds import WorthAnotherTry
+
+logger = logging.getLogger(__name__)
 
 
 class RoundActivities:
@@ -30,10 +34,21 @@ class RoundActivities:
         campaign = await self._store.campaigns.get(request.campaign_id)
         facts = provider_facts(campaign.provider)
         share = Share.of(facts.limits, frame_bytes=facts.frame_bytes, max_entries=campaign.max_batch_entries)
+        allowance = await Allowance.of(self._store, campaign, self._services.settings.prices)
         further = self._further(campaign, request.after, facts)
         async with heartbeating():
-            planned = await self._store.rounds.plan(campaign.id, request.after, further, share)
-        return RoundReport(round=planned.round, batches=planned.batches, entries=planned.entries)
+            planned = await self._store.rounds.plan(
+                campaign.id,
+                request.after,
+                further if allowance is None else _weighed(further, allowance),
+                share,
+                objection=allowance.objection if allowance else None,
+            )
+        if planned.skipped is not None:
+            logger.warning("campaign %s: round %s is skipped: %s", campaign.id, planned.round, planned.skipped)
+        return RoundReport(
+            round=planned.round, batches=planned.batches, entries=planned.entries, skipped=planned.skipped
+        )
 
     async def _further(self, campaign: Campaign, after: int, facts: ProviderFacts) -> AsyncIterator[FurtherEntry]:
         repairer = Repairer(facts, model=campaign.model, endpoint=campaign.endpoint)
@@ -43,3 +58,9 @@ class RoundActivities:
             further = repairer.further(candidate)
             if further is not None:
                 yield further
+
+
+async def _weighed(further: AsyncIterator[FurtherEntry], allowance: Allowance) -> AsyncIterator[FurtherEntry]:
+    async for entry in further:
+        allowance.add(entry)
+        yield entry

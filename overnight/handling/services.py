@@ -9,13 +9,12 @@ from uuid import UUID
 from overnight.contracts import Trouble
 from overnight.errors import (
     AmbiguousProviderError,
-    ConfigurationError,
     HandlerFailedError,
     OvernightError,
     PermanentProviderError,
     ProviderError,
-    TransientProviderError,
-    UnknownNameError,
+    SchemaVersionError,
+    UsageError,
 )
 from overnight.handling.failures import full, public
 from overnight.log_events import LogEvent
@@ -86,11 +85,10 @@ class Services:
             trace = (error.__cause__ or error) if self.settings.log_error_texts else None
             logger.error("%s: %s", subject, text, exc_info=trace, extra={"event": LogEvent.STEP_ERROR_KEPT})
             await subject.store.record_error(subject.id, storable(full(error)[:4000]))
-        code, kind = _code(error), _kind(error)
-        if not await self.in_trouble(subject, code, text, kind):
+        code = _code(error)
+        if not await self.in_trouble(subject, code, text, kind_of(error)):
             return None
-        urgent = kind is NoticeKind.ATTENTION or isinstance(error, (AmbiguousProviderError, UnknownNameError))
-        return subject.trouble(code=code, text=text, kind=type(error).__name__, needs_attention=urgent)
+        return subject.trouble(code=code, text=text, kind=type(error).__name__, needs_attention=needs_attention(error))
 
     async def in_trouble(self, subject: Subject, code: str, text: str, kind: NoticeKind) -> bool:
         """Note what keeps a batch or campaign from going on, and say so if it is news; returns whether it is."""
@@ -119,13 +117,19 @@ def _code(error: Exception) -> str:
     return type(error).__name__
 
 
-def _kind(error: Exception) -> NoticeKind:
+def kind_of(error: Exception) -> NoticeKind:
+    """Whether a step's failure heals by itself, or somebody must mend something."""
     match error:
-        case TransientProviderError() | AmbiguousProviderError():
-            return NoticeKind.WAITING
-        case PermanentProviderError() | ConfigurationError() | HandlerFailedError():
+        case PermanentProviderError() | HandlerFailedError() | UsageError() | SchemaVersionError():
             return NoticeKind.ATTENTION
         case OvernightError():
             return NoticeKind.WAITING
         case _:
             return NoticeKind.ATTENTION
+
+
+def needs_attention(error: Exception) -> bool:
+    """Whether a list of what needs somebody has it: what must be mended, and a batch that may exist twice, which
+    mostly clears up by itself.
+    """
+    return kind_of(error) is NoticeKind.ATTENTION or isinstance(error, AmbiguousProviderError)

@@ -92,6 +92,7 @@ def batch_of(row: Row[Any]) -> Batch:
         hydrated_at=row.hydrated_at,
         handler_dispatched_at=row.handler_dispatched_at,
         pruned_at=row.pruned_at,
+        results_lost_at=row.results_lost_at,
         cancel_requested_at=row.cancel_requested_at,
         workflow_id=row.workflow_id,
         provider_batch_id=row.provider_batch_id,
@@ -167,6 +168,19 @@ async def read_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     return _known(batch_id, await connection.execute(_ONE, {"batch_id": batch_id}))
 
 
+async def insert_anew(connection: AsyncConnection, new: NewBatch) -> bool:
+    """Add the row of a batch that has a key. One of this id that was never sealed is made anew, empty: whoever filled
+    it died over it, or is told by its token that it came too late. False where there is a sealed one: it is left alone.
+    """
+    if await insert_batch(connection, new):
+        return True
+    # Waits for whoever is adding entries or sealing it right now.
+    if (await lock_batch(connection, new.id)).sealed_at is not None:
+        return False
+    await connection.execute(delete(batches).where(batches.c.id == new.id))
+    return await insert_batch(connection, new)
+
+
 async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:
     """Read a batch and keep others from changing it until the transaction ends.
 
@@ -235,18 +249,9 @@ class BatchStore(Troubled):
             return await lock_batch(connection, new.id)
 
     async def create_by_key(self, new: NewBatch) -> Batch:
-        """Add a `pending` batch without entries, or return the sealed one of this id.
-
-        One of this id that was never sealed is made anew, empty: whoever filled it died over it, or is told by its
-        token that it came too late.
-        """
+        """Add a `pending` batch without entries, or return the sealed one of this id."""
         async with self._engine.begin() as connection:
-            if not await insert_batch(connection, new):
-                # Waits for whoever is adding entries or sealing it right now.
-                batch = await lock_batch(connection, new.id)
-                if batch.sealed_at is None:
-                    await connection.execute(delete(batches).where(batches.c.id == new.id))
-                    await insert_batch(connection, new)
+            await insert_anew(connection, new)
             return await lock_batch(connection, new.id)
 
     async def get(self, batch_id: UUID) -> Batch:

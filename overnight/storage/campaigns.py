@@ -3,15 +3,23 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import TERMINAL, Batch, BatchStatus, OnAmbiguousSubmit
 from overnight.campaigns import Campaign, ending_of, latest_outcomes, whole_cost, whole_usage
-from overnight.errors import BatchClosedError, CancelRefusedError, EmptyBatchError, UnknownCampaignError
+from overnight.errors import (
+    BatchClosedError,
+    BatchTakenOverError,
+    CancelRefusedError,
+    EmptyBatchError,
+    UnknownCampaignError,
+)
 from overnight.schedule import PollSchedule
 from overnight.storage.batches import MAX_AGE_EXCEEDED, batch_of
 from overnight.storage.tables import batches, campaigns, submissions
@@ -37,6 +45,10 @@ class NewCampaign:
     retry_invalid: bool
     max_concurrent_batches: int
     max_batch_entries: int | None
+    max_cost: Decimal | None = None
+    parent_batch_id: UUID | None = None
+    filling_token: UUID | None = None
+    """As a batch's: where the campaign has a key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,29 @@ async def lock_campaign(connection: AsyncConnection, campaign_id: UUID) -> Row[A
     return row
 
 
+def check_campaign_filler(row: Row[Any], token: UUID | None) -> None:
+    """Make sure that nobody else has begun to fill the locked campaign anew; without a token anybody may fill it.
+
+    Raises:
+        BatchTakenOverError: somebody has.
+    """
+    if token not in {None, row.filling_token}:
+        raise BatchTakenOverError(row.id, what="campaign")
+
+
+async def insert_campaign(connection: AsyncConnection, new: NewCampaign) -> bool:
+    """Add the row of a `pending` campaign, in the caller's transaction; false where there is one of this id."""
+    values = {
+        **{name: getattr(new, name) for name in new.__dataclass_fields__ if name != "schedule"},
+        "metadata": dict(new.metadata),
+        "on_ambiguous_submit": new.on_ambiguous_submit.value,
+        "poll_waits": list(new.schedule.waits),
+        "batch_max_age": new.schedule.max_age,
+    }
+    statement = insert(campaigns).values(values).on_conflict_do_nothing(index_elements=["id"])
+    return (await connection.execute(statement.returning(campaigns.c.id))).one_or_none() is not None
+
+
 async def parts_of(connection: AsyncConnection, campaign_id: UUID) -> list[Batch]:
     """The campaign's batches of all rounds, in the order in which they were filled."""
     query = select(batches).where(batches.c.campaign_id == campaign_id).order_by(batches.c.number)
@@ -126,15 +161,21 @@ class CampaignStore(Troubled):
 
     async def create(self, new: NewCampaign) -> None:
         """Add a `pending` campaign without entries."""
-        values = {
-            **{name: getattr(new, name) for name in new.__dataclass_fields__ if name != "schedule"},
-            "metadata": dict(new.metadata),
-            "on_ambiguous_submit": new.on_ambiguous_submit.value,
-            "poll_waits": list(new.schedule.waits),
-            "batch_max_age": new.schedule.max_age,
-        }
         async with self._engine.begin() as connection:
-            await connection.execute(insert(campaigns).values(values))
+            await insert_campaign(connection, new)
+
+    async def create_by_key(self, new: NewCampaign) -> Campaign:
+        """Add a `pending` campaign without entries, or return the sealed one of this id. One that was never sealed is
+        made anew, empty, as a batch of a key is.
+        """
+        async with self._engine.begin() as connection:
+            if not await insert_campaign(connection, new):
+                # Waits for whoever is adding entries or sealing it right now.
+                row = await lock_campaign(connection, new.id)
+                if row.sealed_at is None:
+                    await connection.execute(delete(campaigns).where(campaigns.c.id == new.id))
+                    await insert_campaign(connection, new)
+        return await self.get(new.id)
 
     async def get(self, campaign_id: UUID) -> Campaign:
         """Read a campaign with the sums over its batches.
@@ -167,19 +208,30 @@ class CampaignStore(Troubled):
             rows = (await connection.execute(query.order_by(campaigns.c.created_at))).all()
             return [campaign_of(row, await parts_of(connection, row.id)) for row in rows]
 
-    async def seal(self, campaign_id: UUID) -> tuple[Campaign, bool]:
+    async def seal(
+        self, campaign_id: UUID, *, entry_count: int | None = None, filling_token: UUID | None = None
+    ) -> tuple[Campaign, bool]:
         """Close the campaign to further entries; also says whether this call was the one that closed it.
 
+        Args:
+            campaign_id: which campaign.
+            entry_count: leave it open, should it have come to hold more entries than these by now.
+            filling_token: of whoever fills it, where it was created by a key.
+
         Raises:
+            BatchTakenOverError: somebody else fills it anew.
             EmptyBatchError: it has no entries.
         """
         async with self._engine.begin() as connection:
             row = await lock_campaign(connection, campaign_id)
+            closes = row.sealed_at is None and row.ended_at is None and entry_count in {None, row.entry_count}
+            if row.sealed_at is None:
+                check_campaign_filler(row, filling_token)
             if row.entry_count == 0:
                 raise EmptyBatchError(campaign_id, what="campaign")
-            if row.sealed_at is None:
+            if closes:
                 await self._change(connection, campaign_id, sealed_at=func.now(), status=BatchStatus.SUBMITTED.value)
-        return await self.get(campaign_id), row.sealed_at is None
+        return await self.get(campaign_id), closes
 
     async def claim(self, campaign_id: UUID, workflow_id: str) -> Campaign:
         """Give the campaign to one workflow for good; asking again with the same id changes nothing.
@@ -196,6 +248,38 @@ class CampaignStore(Troubled):
             status = row.status if BatchStatus(row.status).is_terminal else BatchStatus.IN_PROGRESS.value
             await self._change(connection, campaign_id, workflow_id=workflow_id, status=status)
         return await self.get(campaign_id)
+
+    async def close(self, campaign_id: UUID, *, code: str, reason: str, seals: bool = False) -> Campaign:
+        """End the campaign as failed, unless it is over. Nothing of it is to be sent any more, and what runs is to be
+        canceled.
+
+        Args:
+            campaign_id: which campaign.
+            code: why, for programs.
+            reason: why, for people.
+            seals: its workflow shall see to that, and run its handler; one without entries has no use for either.
+        """
+        values = {"status": BatchStatus.FAILED.value, "failure_code": code, "failure_reason": reason}
+        async with self._engine.begin() as connection:
+            row = await lock_campaign(connection, campaign_id)
+            if row.ended_at is None:
+                now = func.now()
+                sealed_at = now if seals and row.entry_count else campaigns.c.sealed_at
+                moments = {"ended_at": now, "cancel_requested_at": now, "sealed_at": sealed_at}
+                await self._change(connection, campaign_id, **moments, **values)
+        return await self.get(campaign_id)
+
+    async def unsealed(self) -> list[UUID]:
+        """Campaigns that nobody has submitted, as far as this database knows."""
+        query = select(campaigns.c.id).where(campaigns.c.sealed_at.is_(None), campaigns.c.ended_at.is_(None))
+        async with self._engine.connect() as connection:
+            return list((await connection.execute(query.order_by(campaigns.c.created_at))).scalars())
+
+    async def known(self, campaign_ids: Collection[UUID]) -> set[UUID]:
+        """Those of them that there are."""
+        query = select(campaigns.c.id).where(campaigns.c.id.in_(campaign_ids))
+        async with self._engine.connect() as connection:
+            return set((await connection.execute(query)).scalars())
 
     async def look(self, campaign_id: UUID, started: Collection[UUID], *, limit: int) -> Seen:
         """How the campaign's batches are, and which are to be started next."""

@@ -15,7 +15,7 @@ from overnight.ids import new_batch_id
 from overnight.planning import Planner, Share
 from overnight.schedule import PollSchedule
 from overnight.storage.batches import NewBatch, insert_batch
-from overnight.storage.campaigns import lock_campaign
+from overnight.storage.campaigns import check_campaign_filler, lock_campaign
 from overnight.storage.database import copying
 from overnight.storage.entries import COPY_ENTRIES, NewEntry, custom_id_of
 from overnight.storage.tables import batches, campaigns, entries
@@ -158,11 +158,19 @@ class FillingStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def add(self, campaign_id: UUID, new: AsyncIterable[NewEntry], share: Share) -> int:
+    async def add(
+        self,
+        campaign_id: UUID,
+        new: AsyncIterable[NewEntry],
+        share: Share,
+        *,
+        filling_token: UUID | None = None,
+    ) -> int:
         """Add entries, all of them or, when anything is wrong, none; returns how many.
 
         Raises:
             BatchClosedError: the campaign was submitted.
+            BatchTakenOverError: somebody else fills it anew.
             DuplicateCustomIdError: a custom id is in the campaign already.
             RequestError: an entry is larger than a batch may be.
         """
@@ -171,6 +179,7 @@ class FillingStore:
             campaign = await lock_campaign(connection, campaign_id)
             if campaign.sealed_at is not None:
                 raise BatchClosedError(campaign_id, "add entries to", what="campaign")
+            check_campaign_filler(campaign, filling_token)
             filler = Filler(connection, campaign, share, round_number=1)
             count = await filler.fill(new)
             if filler.has_own_ids:

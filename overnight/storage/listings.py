@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import ANY_BATCH, Batch, BatchFilter
 from overnight.errors import AmbiguousBatchError, UnknownBatchError
 from overnight.storage.batches import batch_of
-from overnight.storage.tables import batches, submissions
+from overnight.storage.tables import attempts, batches, submissions
 
 _HEX_DIGITS = 32
 _CANDIDATES_SHOWN = 5
@@ -31,11 +31,20 @@ def conditions(wanted: BatchFilter) -> list[ColumnElement[bool]]:
         found.append(batches.c.created_at >= wanted.created_since)
     if wanted.parent is not None:
         found.append(batches.c.parent_batch_id == wanted.parent)
-    if wanted.unfinished or wanted.needs_attention:
-        found += [batches.c.sealed_at.is_not(None), batches.c.handler_dispatched_at.is_(None)]
+    unfinished = and_(batches.c.sealed_at.is_not(None), batches.c.handler_dispatched_at.is_(None))
+    if wanted.unfinished:
+        found.append(unfinished)
     if wanted.needs_attention:
-        found.append(_stuck())
+        found.append(or_(and_(unfinished, _stuck()), _forfeited()))
     return found
+
+
+def _forfeited() -> ColumnElement[bool]:
+    """Results that are lost are somebody's affair until a retry or a further round asks again, or nobody wants them."""
+    again = batches.alias("again")
+    retried = exists().where(again.c.parent_batch_id == batches.c.id)
+    in_a_round = exists().where(attempts.c.earlier_batch_id == batches.c.id)
+    return and_(batches.c.results_lost_at.is_not(None), batches.c.pruned_at.is_(None), ~retried, ~in_a_round)
 
 
 def _stuck() -> ColumnElement[bool]:

@@ -146,6 +146,12 @@ class ResultStore:
                 row = (batch_id, source, ends_at, stray.number, stray.kind, stray.custom_id, stray.line)
                 await copy.write_row(row)
 
+    async def give_up(self, batch_id: UUID) -> None:
+        """Results that the provider has, or had, cannot be read any more: a person must know, also when all is over."""
+        lost = func.coalesce(batches.c.results_lost_at, func.now())
+        async with self._engine.begin() as connection:
+            await connection.execute(update(batches).where(batches.c.id == batch_id).values(results_lost_at=lost))
+
     async def finish(self, batch_id: UUID, *, price_version: str | None) -> Batch:
         """Give every entry without a line its outcome, and add everything up. Doing it again changes nothing."""
         async with self._engine.begin() as connection:

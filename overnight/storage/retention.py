@@ -56,6 +56,7 @@ class RetentionStore:
         async with self._engine.begin() as connection:
             await connection.execute(delete(stray_results).where(stray_results.c.batch_id == batch_id))
             await connection.execute(_stamped(batch_id, last_error=null(), pruned_at=func.now()))
+            await connection.execute(_without_error(batch.campaign_id))
         return batch.entry_count
 
     async def erase(self, batch_id: UUID) -> None:
@@ -76,6 +77,7 @@ class RetentionStore:
                 await connection.execute(delete(table).where(table.c.batch_id == batch_id))
             nothing = {"metadata": {}, "last_error": null(), "failure_reason": null(), "provider_details": {}}
             await connection.execute(_stamped(batch_id, **nothing, pruned_at=func.now()))
+            await connection.execute(_without_error(batch.campaign_id))
 
 
 async def _handled(connection: AsyncConnection, batch_id: UUID) -> Batch:
@@ -88,6 +90,11 @@ async def _handled(connection: AsyncConnection, batch_id: UUID) -> Batch:
 
 def _stamped(batch_id: UUID, **values: object) -> Update:
     return update(batches).where(batches.c.id == batch_id).values(**values)
+
+
+def _without_error(campaign_id: UUID | None) -> Update:
+    """A campaign keeps what its handler's failure said, which may quote an entry of any of its batches."""
+    return update(campaigns).where(campaigns.c.id == campaign_id).values(last_error=null())
 
 
 async def _forget_texts(connection: AsyncConnection, batch_id: UUID, first: int, end: int) -> None:

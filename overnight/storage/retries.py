@@ -1,7 +1,7 @@
 """A new batch of what another one did not get done, made inside the database: no entry leaves it."""
 
 from collections.abc import Collection
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, Outcome
 from overnight.errors import RetryRefusedError, UnknownBatchError
-from overnight.storage.batches import NewBatch, batch_of, insert_batch
+from overnight.storage.batches import NewBatch, batch_of, insert_anew
 from overnight.storage.tables import batches, entries, results
 
 _COPIED = ("batch_id", "position", "custom_id", "task", "fields", "request")
@@ -22,11 +22,14 @@ class RetryStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def retry(self, batch_id: UUID, new_id: UUID, outcomes: Collection[Outcome]) -> int:
+    async def retry(
+        self, batch_id: UUID, new_id: UUID, outcomes: Collection[Outcome], *, filling_token: UUID | None = None
+    ) -> int:
         """Add a `pending` batch of the entries with these outcomes, and return how many there are.
 
         An entry that a child of the batch has already, with the same request, is left out: to retry twice must not
-        pay twice. What failed in the child is the child's to retry.
+        pay twice. What failed in the child is the child's to retry. With a token, the id belongs to a key: a sealed
+        batch of it is left alone, for it is this retry, made earlier; one that was not sealed is made anew.
 
         Raises:
             UnknownBatchError: there is no such batch.
@@ -36,7 +39,8 @@ class RetryStore:
             # No lock on the row: outcomes are final, and a handler that calls this holds that lock itself.
             await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(str(batch_id), 0))))
             parent = await _parent(connection, batch_id)
-            await insert_batch(connection, _like(parent, new_id))
+            if not await insert_anew(connection, replace(_like(parent, new_id), filling_token=filling_token)):
+                return 0
             count, size = await _copy(connection, parent.id, new_id, outcomes)
             if count == 0:
                 raise RetryRefusedError(batch_id, await _why_none(connection, batch_id, outcomes))

@@ -1,10 +1,11 @@
 """Rounds: entries that did not succeed are put into further batches, linked with what they ask again."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Collection
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Text, and_, bindparam, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, Text, and_, bindparam, cast, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Outcome
@@ -57,11 +58,12 @@ class WorthAnotherTry:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A round: its number, and what is in it."""
+    """A round: its number, and what is in it, or why it is skipped."""
 
     round: int
     batches: int
     entries: int
+    skipped: str | None = None
 
 
 class RoundStore:
@@ -111,17 +113,57 @@ class RoundStore:
                 yield Candidate(**values | {name: values[name] or "" for name in ("error_code", "reason")})
             after = page[-1].position
 
-    async def plan(self, campaign_id: UUID, after: int, further: AsyncIterable[FurtherEntry], share: Share) -> Planned:
-        """Write the round after `after`: all of it or nothing. One that is there already is left as it is."""
+    async def plan(
+        self,
+        campaign_id: UUID,
+        after: int,
+        further: AsyncIterable[FurtherEntry],
+        share: Share,
+        *,
+        objection: Callable[[], str | None] | None = None,
+    ) -> Planned:
+        """Write the round after `after`: all of it or nothing. One that is there already, or was skipped, is left so.
+
+        Args:
+            campaign_id: which campaign.
+            after: the round before.
+            further: its entries.
+            share: what a batch may hold.
+            objection: asked when all entries are known, why they shall not be asked; that is noted then, and nothing
+                else.
+        """
         async with self._engine.begin() as connection:
             campaign = await lock_campaign(connection, campaign_id)
-            if campaign.round == after:
-                filler = Filler(connection, campaign, share, round_number=after + 1)
-                if await filler.fill(further):
-                    await _count_retried(connection, campaign_id, after)
-                    values = {"round": after + 1}
-                    await connection.execute(update(campaigns).where(campaigns.c.id == campaign_id).values(values))
-            return await _planned(connection, campaign_id, after + 1)
+            skipped = campaign.skipped_round
+            if campaign.round == after and skipped is None:
+                skipped = await _fill(connection, campaign, further, share, objection)
+            planned = await _planned(connection, campaign_id, after + 1)
+        return replace(planned, skipped=skipped)
+
+
+async def _fill(
+    connection: AsyncConnection,
+    campaign: Row[Any],
+    further: AsyncIterable[FurtherEntry],
+    share: Share,
+    objection: Callable[[], str | None] | None,
+) -> str | None:
+    """Fill the round, unless there is an objection, which is returned."""
+    filler = Filler(connection, campaign, share, round_number=campaign.round + 1)
+    async with connection.begin_nested() as savepoint:
+        count = await filler.fill(further)
+        against = objection() if objection and count else None
+        if against is not None:
+            await savepoint.rollback()
+    values: dict[str, Any] = {}
+    if against is not None:
+        values = {"skipped_round": against}
+    elif count:
+        await _count_retried(connection, campaign.id, campaign.round)
+        values = {"round": campaign.round + 1}
+    if values:
+        await connection.execute(update(campaigns).where(campaigns.c.id == campaign.id).values(values))
+    return against
 
 
 async def _count_retried(connection: AsyncConnection, campaign_id: UUID, after: int) -> None:

@@ -198,7 +198,7 @@ class SubmissionStore:
             return await write_report(connection, batch_id, report)
 
     async def send_back(self, batch_id: UUID, report: ProviderReport) -> Batch:
-        """The provider had no room for the batch: it becomes `pending` again, to be submitted later."""
+        """The provider took the batch and had no room for it: it becomes `pending` again, to be submitted later."""
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
             if batch.status.is_terminal:
@@ -206,7 +206,12 @@ class SubmissionStore:
             await connection.execute(
                 update(submissions)
                 .where(_open(batch_id))
-                .values(provider_batch_id=report.provider_batch_id, abandoned_at=func.now(), resolved_at=func.now())
+                .values(
+                    provider_batch_id=report.provider_batch_id,
+                    accepted_at=func.coalesce(submissions.c.accepted_at, func.now()),
+                    abandoned_at=func.now(),
+                    resolved_at=func.now(),
+                )
             )
             await connection.execute(
                 update(batches)

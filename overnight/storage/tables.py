@@ -93,6 +93,13 @@ campaigns = Table(
     Column("retry_invalid", Boolean, nullable=False, comment="ask again, too, where the answer did not fit"),
     Column("max_concurrent_batches", Integer, nullable=False),
     Column("max_batch_entries", Integer, comment="null where a batch may be as large as the provider takes it"),
+    Column("max_cost", Numeric, comment="US dollars, for all batches of all rounds together"),
+    Column(
+        "parent_batch_id",
+        ForeignKey("overnight.batches.id", ondelete="SET NULL", use_alter=True),
+        comment="the batch whose handler created it",
+    ),
+    Column("filling_token", UUID(as_uuid=True), comment="who may fill a campaign that is created by its key"),
     Column("entry_count", BigInteger, nullable=False, server_default=text("0"), comment="of the first round"),
     Column("has_own_ids", Boolean, nullable=False, server_default=false(), comment="not all custom ids are numbered"),
     Column("workflow_id", Text, comment="the one workflow that may run this campaign"),
@@ -101,6 +108,7 @@ campaigns = Table(
     _instant("cancel_requested_at"),
     _instant("ended_at"),
     _instant("handler_dispatched_at"),
+    Column("skipped_round", Text, comment="why no further round was asked, where one was due"),
     Column("failure_code", Text),
     Column("failure_reason", Text),
     Column("last_error", Text, comment="a step's newest failure, in full: it may quote entries, so it stays here"),
@@ -111,6 +119,11 @@ campaigns = Table(
     CheckConstraint(_TERMINAL_HAS_END, name="terminal_has_end"),
 )
 Index("campaigns_created_at_idx", campaigns.c.created_at.desc())
+Index(
+    "campaigns_parent_batch_id_idx",
+    campaigns.c.parent_batch_id,
+    postgresql_where=text("parent_batch_id is not null"),
+)
 
 batches = Table(
     "batches",
@@ -148,6 +161,11 @@ batches = Table(
     _instant("hydrated_at"),
     _instant("handler_dispatched_at"),
     _instant("pruned_at"),
+    Column(
+        "results_lost_at",
+        DateTime(timezone=True),
+        comment="when results were given up that the provider had and nobody can read",
+    ),
     Column("provider_batch_id", Text),
     Column("provider_details", JSONB, nullable=False, server_default=text("'{}'")),
     Column("progress_total", Integer, nullable=False, server_default=text("0")),
@@ -184,6 +202,7 @@ Index(
     batches.c.created_at,
     postgresql_where=text("handler_dispatched_at is null and sealed_at is not null"),
 )
+Index("batches_results_lost_idx", batches.c.created_at, postgresql_where=batches.c.results_lost_at.is_not(None))
 Index(
     "batches_campaign_id_number_key",
     batches.c.campaign_id,

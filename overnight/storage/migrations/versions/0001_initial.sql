@@ -21,6 +21,9 @@ create table overnight.campaigns (
     retry_invalid boolean not null,
     max_concurrent_batches integer not null,
     max_batch_entries integer,
+    max_cost numeric,
+    parent_batch_id uuid,
+    filling_token uuid,
     entry_count bigint default 0 not null,
     has_own_ids boolean default false not null,
     workflow_id text,
@@ -29,6 +32,7 @@ create table overnight.campaigns (
     cancel_requested_at timestamptz,
     ended_at timestamptz,
     handler_dispatched_at timestamptz,
+    skipped_round text,
     failure_code text,
     failure_reason text,
     last_error text,
@@ -45,7 +49,11 @@ comment on column overnight.campaigns.max_age is 'of the whole; null waits for a
 comment on column overnight.campaigns.rounds is 'how often an entry may be asked, the first time included';
 comment on column overnight.campaigns.retry_invalid is 'ask again, too, where the answer did not fit';
 comment on column overnight.campaigns.max_batch_entries is 'null where a batch may be as large as the provider takes it';
+comment on column overnight.campaigns.max_cost is 'US dollars, for all batches of all rounds together';
+comment on column overnight.campaigns.parent_batch_id is 'the batch whose handler created it';
+comment on column overnight.campaigns.filling_token is 'who may fill a campaign that is created by its key';
 comment on column overnight.campaigns.entry_count is 'of the first round';
+comment on column overnight.campaigns.skipped_round is 'why no further round was asked, where one was due';
 comment on column overnight.campaigns.has_own_ids is 'not all custom ids are numbered';
 comment on column overnight.campaigns.workflow_id is 'the one workflow that may run this campaign';
 comment on column overnight.campaigns.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
@@ -84,6 +92,7 @@ create table overnight.batches (
     hydrated_at timestamptz,
     handler_dispatched_at timestamptz,
     pruned_at timestamptz,
+    results_lost_at timestamptz,
     provider_batch_id text,
     provider_details jsonb default '{}' not null,
     progress_total integer default 0 not null,
@@ -123,6 +132,7 @@ comment on column overnight.batches.max_cost is 'US dollars; a batch whose estim
 comment on column overnight.batches.number is '1, 2, ... within its campaign';
 comment on column overnight.batches.round is 'of its campaign: which time its entries are asked';
 comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
+comment on column overnight.batches.results_lost_at is 'when results were given up that the provider had and nobody can read';
 comment on column overnight.batches.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
 comment on column overnight.batches.trouble_code is 'what keeps a step from succeeding, while something does';
 comment on column overnight.batches.outcomes is 'entries per outcome';
@@ -130,9 +140,13 @@ comment on column overnight.batches.retried is 'those among them asked again lat
 comment on column overnight.batches.cost is 'US dollars at the batch rate; null where no price is known';
 comment on column overnight.batches.list_cost is 'US dollars that the same tokens cost without batching';
 comment on column overnight.batches.price_version is 'which price table the costs come from';
+alter table overnight.campaigns add constraint campaigns_parent_batch_id_fkey
+    foreign key(parent_batch_id) references overnight.batches (id) on delete set null;
+create index campaigns_parent_batch_id_idx on overnight.campaigns (parent_batch_id) where parent_batch_id is not null;
 create index batches_created_at_idx on overnight.batches (created_at desc);
 create index batches_parent_batch_id_idx on overnight.batches (parent_batch_id) where parent_batch_id is not null;
 create index batches_unfinished_idx on overnight.batches (created_at) where handler_dispatched_at is null and sealed_at is not null;
+create index batches_results_lost_idx on overnight.batches (created_at) where results_lost_at is not null;
 create unique index batches_campaign_id_number_key on overnight.batches (campaign_id, number) where campaign_id is not null;
 
 create table overnight.attempts (
