@@ -7,7 +7,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities import Services
-from overnight import Outcome, Overnight
+from overnight import BatchFilter, Outcome, Overnight
 from overnight.notices import Notice, NoticeKind
 from overnight.settings import Settings
 from overnight.storage.store import Store
@@ -42,10 +42,14 @@ async def test_results_that_are_lost_are_not_told_as_a_recovery(
     with pytest.raises(ApplicationError, match="404"):
         await steps.ingest(batch.id)
     await asyncio.sleep(MAX_AGE.total_seconds())
-    await steps.ingest(batch.id)
+    report = await steps.ingest(batch.id)
     await services.aclose()
 
     assert [notice.kind for notice in hears.notices] == [NoticeKind.ATTENTION, NoticeKind.ATTENTION]
     assert hears.notices[-1].code == "results_lost"
     after = await batch.get()
     assert (after.trouble_code, after.outcomes) == (None, {Outcome.MISSING: 2})
+    # It stays a person's affair: for the workflow, and in the list.
+    assert report.results_lost
+    assert after.results_lost_at is not None
+    assert [found.id for found in await overnight.batches(BatchFilter(needs_attention=True))] == [batch.id]

@@ -3,15 +3,17 @@
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import BatchStatus, OnAmbiguousSubmit, Outcome
+from overnight.campaigns import Campaign
 from overnight.errors import (
     BatchClosedError,
     BatchOpenError,
+    BatchTakenOverError,
     DuplicateCustomIdError,
     OfCampaignError,
     RequestError,
@@ -32,7 +34,7 @@ SHARE = Share(max_entries=4, max_bytes=1_000, frame_bytes=10)
 WANTED = WorthAnotherTry(codes={"http_500"}, invalid=True)
 
 
-async def new_campaign(store: Store, **more: Any) -> UUID:
+def new_campaign_row(**more: Any) -> NewCampaign:
     known: dict[str, Any] = {
         "id": new_batch_id(),
         "provider": "openai",
@@ -49,7 +51,11 @@ async def new_campaign(store: Store, **more: Any) -> UUID:
         "max_concurrent_batches": 2,
         "max_batch_entries": None,
     }
-    new = NewCampaign(**(known | more))
+    return NewCampaign(**(known | more))
+
+
+async def new_campaign(store: Store, **more: Any) -> UUID:
+    new = new_campaign_row(**more)
     await store.campaigns.create(new)
     return new.id
 
@@ -101,10 +107,16 @@ async def again(candidates: AsyncIterator[Candidate]) -> AsyncIterator[FurtherEn
         )
 
 
-async def plan(store: Store, campaign_id: UUID, after: int) -> tuple[int, int]:
+async def plan(store: Store, campaign_id: UUID, after: int, against: str | None = None) -> tuple[int, int]:
     candidates = store.rounds.candidates(campaign_id, after, WANTED)
-    planned = await store.rounds.plan(campaign_id, after, again(candidates), SHARE)
+    planned = await store.rounds.plan(campaign_id, after, again(candidates), SHARE, objection=lambda: against)
     return planned.batches, planned.entries
+
+
+async def with_key(store: Store, campaign_id: UUID, token: UUID, count: int = 0) -> Campaign:
+    await store.campaigns.create_by_key(new_campaign_row(id=campaign_id, filling_token=token))
+    await store.filling.add(campaign_id, some(count), SHARE, filling_token=token)
+    return await store.campaigns.get(campaign_id)
 
 
 async def test_entries_fill_one_batch_after_the_other_and_are_numbered_throughout(store: Store) -> None:
@@ -268,3 +280,57 @@ async def test_no_batch_of_a_campaign_is_forgotten_before_the_campaigns_handler_
         await dispatch.commit()
     assert list(await store.retention.due(timedelta(0))) == [part.id]
     await store.retention.prune(part.id)
+
+
+async def test_a_round_that_somebody_objects_to_is_skipped_for_good_and_leaves_nothing(store: Store) -> None:
+    campaign_id = await filled(store, 4)
+    (part,) = await store.campaigns.batches(campaign_id)
+    await finish(store, part.id, {2: (Outcome.EXPIRED, "batch_expired")})
+
+    assert await plan(store, campaign_id, 1, "too dear") == (0, 0)
+    # However prices are by then: what was said stays true.
+    assert await plan(store, campaign_id, 1) == (0, 0)
+    campaign = await store.campaigns.get(campaign_id)
+    assert (campaign.round, campaign.asked_again, campaign.skipped_round) == (1, 0, "too dear")
+    assert [found.id for found in await store.campaigns.batches(campaign_id)] == [part.id]
+
+
+async def test_nothing_to_ask_again_is_nothing_to_object_to(store: Store) -> None:
+    campaign_id = await filled(store, 2)
+    (part,) = await store.campaigns.batches(campaign_id)
+    await finish(store, part.id, {})
+    assert await plan(store, campaign_id, 1, "too dear") == (0, 0)
+    assert (await store.campaigns.get(campaign_id)).skipped_round is None
+
+
+async def test_an_unsealed_campaign_of_a_key_is_made_anew_and_a_sealed_one_is_left_as_it_is(store: Store) -> None:
+    kept, (zombie, successor, late) = new_batch_id(), (uuid4() for _ in range(3))
+    await with_key(store, kept, zombie, 6)
+    assert (await with_key(store, kept, successor, 2)).entry_count == 2
+    assert await ids_by_batch(store, kept) == [["Ask-1", "Ask-2"]]
+    with pytest.raises(BatchTakenOverError, match=f"Campaign {kept}"):
+        await store.filling.add(kept, some(1), SHARE, filling_token=zombie)
+    with pytest.raises(BatchTakenOverError):
+        await store.campaigns.seal(kept, filling_token=zombie)
+
+    assert (await store.campaigns.seal(kept, filling_token=successor))[1]
+    sealed = await store.campaigns.create_by_key(new_campaign_row(id=kept, filling_token=late))
+    assert (sealed.entry_count, sealed.sealed_at is not None) == (2, True)
+
+
+async def test_entries_that_came_after_a_campaign_was_weighed_keep_it_open(store: Store) -> None:
+    campaign_id = await filled(store, 3)
+    campaign, closed = await store.campaigns.seal(campaign_id, entry_count=2)
+    assert (campaign.sealed_at, closed) == (None, False)
+    assert (await store.campaigns.seal(campaign_id, entry_count=3))[1]
+
+
+async def test_what_a_campaigns_handler_said_is_forgotten_with_its_entries(store: Store) -> None:
+    campaign_id = await filled(store, 2)
+    (part,) = await store.campaigns.batches(campaign_id)
+    await finish(store, part.id, {})
+    await store.campaigns.record_error(campaign_id, "cannot digest: a prompt")
+    async with store.dispatches.campaign_attempt(campaign_id) as dispatch:
+        await dispatch.commit()
+    await store.retention.prune(part.id)
+    assert (await store.campaigns.get(campaign_id)).last_error is None

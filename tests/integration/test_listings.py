@@ -113,3 +113,27 @@ async def test_only_a_batch_that_was_not_handed_over_is_discarded(store: Store) 
     await store.batches.seal(sealed)
     assert [await store.batches.discard(each) for each in (batch_id, sealed, batch_id)] == [True, False, False]
     assert await listed(store) == [sealed]
+
+
+async def test_lost_results_need_attention_also_when_all_is_over_until_they_are_asked_again_or_pruned(
+    store: Store,
+) -> None:
+    again, pruned, theirs = [await forfeited(store) for _ in range(3)]
+    assert await listed(store, needs_attention=True) == [theirs, pruned, again]
+    assert (await store.vitals.read()).needing_attention == 3
+    assert await listed(store, needs_attention=True, unfinished=True) == []
+
+    await store.batches.create(new_batch(parent_batch_id=again))
+    await store.retention.prune(pruned)
+    assert await listed(store, needs_attention=True) == [theirs]
+
+
+async def forfeited(store: Store) -> UUID:
+    """A batch that is over and handled, and whose results nobody could read."""
+    batch_id = await over(store)
+    await store.results.give_up(batch_id)
+    await store.results.finish(batch_id, price_version=None)
+    await store.outputs.finish(batch_id)
+    async with store.dispatches.attempt(batch_id) as dispatch:
+        await dispatch.commit()
+    return batch_id

@@ -1,14 +1,14 @@
 import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import RETRIED, BatchStatus, Outcome
-from overnight.errors import RetryRefusedError, UnknownBatchError
+from overnight.errors import BatchTakenOverError, RetryRefusedError, UnknownBatchError
 from overnight.ids import new_batch_id
 from overnight.storage import retries
 from overnight.storage.store import Store
@@ -159,3 +159,18 @@ async def test_a_handler_that_holds_its_batch_can_have_it_retried(store: Store, 
         await connection.execute(text("select 1 from overnight.batches for no key update"))
         async with asyncio.timeout(10):
             assert await retried(store, batch_id)
+
+
+async def test_a_retry_of_a_key_is_made_once_and_made_anew_where_it_was_not_submitted(store: Store) -> None:
+    batch_id, kept, (first, second, third) = await finished(store), new_batch_id(), (uuid4() for _ in range(3))
+    assert await store.retries.retry(batch_id, kept, RETRIED, filling_token=first) == 4
+    # The run died before its submit. Without a key the entries would be taken, and nobody would have them asked.
+    assert await store.retries.retry(batch_id, kept, RETRIED, filling_token=second) == 4
+    with pytest.raises(BatchTakenOverError):
+        await store.batches.seal(kept, filling_token=first)
+    assert (await store.batches.seal(kept, filling_token=second))[1]
+
+    assert await store.retries.retry(batch_id, kept, RETRIED, filling_token=third) == 0
+    assert (await store.batches.get(kept)).entry_count == 4
+    with pytest.raises(RetryRefusedError, match=str(kept)):
+        await store.retries.retry(batch_id, new_batch_id(), RETRIED, filling_token=uuid4())

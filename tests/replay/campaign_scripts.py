@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from uuid import uuid4
 
 from temporalio.client import WorkflowHandle
 
 from overnight.batches import BatchStatus
 from overnight.campaign_contracts import CampaignState
-from overnight.contracts import CANCEL, POLL_NOW, RETRY_HANDLER, SKIP_HANDLER, workflow_id
+from overnight.contracts import CANCEL, POLL_NOW, RETRY_HANDLER, SKIP_HANDLER, TROUBLE, Trouble, workflow_id
 from tests.workflow.campaign_stage import CampaignStage
+from tests.workflow.searchable import know_attributes
 
 CampaignScript = Callable[[CampaignStage], Awaitable[WorkflowHandle]]
 
@@ -93,6 +95,18 @@ async def campaign_handled_by_an_activity(stage: CampaignStage) -> WorkflowHandl
     return await stage.start()
 
 
+async def campaign_searchable_and_refused(stage: CampaignStage) -> WorkflowHandle:
+    """The namespace knows our attributes, a batch is told to go again, and a handler fails and says so."""
+    await know_attributes(stage.environment.client)
+    stage.opened, stage.rounds, stage.handler_failures = {"is_searchable": True}, [2], 1
+    stage.add_round(0)
+    stage.full = set(stage.batches[:1])
+    handle = await _running(stage)
+    trouble = Trouble(campaign_id=uuid4(), code="http_401", text="HTTP 401", kind="PermanentProviderError")
+    await handle.signal(TROUBLE, trouble)
+    return handle
+
+
 CAMPAIGN_SCRIPTS: list[CampaignScript] = [
     campaign_ended,
     campaign_of_three_rounds,
@@ -104,4 +118,5 @@ CAMPAIGN_SCRIPTS: list[CampaignScript] = [
     campaign_resumed,
     campaign_handler_retried_and_skipped,
     campaign_handled_by_an_activity,
+    campaign_searchable_and_refused,
 ]

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from overnight.attributes import KINDS
 from overnight.batches import BatchStatus
 from overnight.contracts import (
     CANCEL,
@@ -33,6 +30,7 @@ from overnight.contracts import (
 )
 from tests.replay.campaign_scripts import CAMPAIGN_SCRIPTS, CampaignScript
 from tests.workflow.campaign_stage import CampaignStage
+from tests.workflow.searchable import know_attributes
 from tests.workflow.stage import Stage, says, transient
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -145,17 +143,20 @@ async def handled_by_an_activity(stage: Stage) -> WorkflowHandle:
 
 async def searchable_and_in_trouble(stage: Stage) -> WorkflowHandle:
     """The namespace knows our attributes; a handler fails, says so, and is mended."""
-    keys = {name: getattr(IndexedValueType, f"INDEXED_VALUE_TYPE_{kind.upper()}") for name, kind in KINDS.items()}
-    client = stage.environment.client
-    await client.operator_service.add_search_attributes(
-        AddSearchAttributesRequest(namespace=client.namespace, search_attributes=keys)
-    )
+    await know_attributes(stage.environment.client)
     stage.opened, stage.polls = {"is_searchable": True}, [RUNNING, says(BatchStatus.ENDED)]
     stage.handler_failures = 1
     handle = await _waiting(stage)
     trouble = Trouble(batch_id=uuid4(), code="handler_failed", text="LookupError", kind="HandlerFailedError")
     await handle.signal(TROUBLE, trouble)
     return handle
+
+
+async def searchable_and_forfeited(stage: Stage) -> WorkflowHandle:
+    """Results that nobody can read are shown when all is over."""
+    await know_attributes(stage.environment.client)
+    stage.opened, stage.results_lost = {"is_searchable": True}, True
+    return await stage.start()
 
 
 SCRIPTS: list[Script] = [
@@ -174,6 +175,7 @@ SCRIPTS: list[Script] = [
     sent_with_the_create,
     handled_by_an_activity,
     searchable_and_in_trouble,
+    searchable_and_forfeited,
 ]
 
 

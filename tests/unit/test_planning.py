@@ -111,6 +111,20 @@ def test_the_pace_grows_by_one_for_as_many_batches_as_it_counts() -> None:
     assert limits == [2, 3, 3, 3, 4, 4, 4, 4, 4]
 
 
+def test_refused_batches_go_again_where_others_ended_and_else_one_at_a_time() -> None:
+    """Ten run, seven of them without room; then four, one of them; then four, all of them."""
+
+    def goes_again(limit: int, refused: int, running: int) -> list[int]:
+        pace = Pace(maximum=10, limit=limit, is_held=True)
+        looks = [(True, False), (False, True), (False, False)]
+        return [pace.goes_again(refused=refused, running=running, ended=e, waited=w) for e, w in looks]
+
+    assert goes_again(5, 7, 10) == [2, 1, 0]
+    assert goes_again(2, 1, 4) == [0, 0, 0]  # halved, and three still run
+    assert goes_again(2, 4, 4) == [2, 1, 0]
+    assert goes_again(2, 0, 4) == [0, 0, 0]
+
+
 @given(st.integers(1, 50), st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=50))
 def test_the_pace_stays_between_one_and_what_the_campaign_allows(maximum: int, looks: list[tuple[int, bool]]) -> None:
     pace = Pace.fresh(maximum)

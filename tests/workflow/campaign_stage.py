@@ -46,12 +46,14 @@ class TimedBatch:
     @workflow.init
     def __init__(self, start: BatchStart) -> None:
         self._stage = _STAGES[workflow.info().task_queue]
+        self._id = start.batch_id
         self._canceled = False
 
     @workflow.run
     async def run(self, start: BatchStart) -> BatchSummary:
         assert start.batch_id is not None
         self._stage.begin(start.batch_id)
+        await workflow.wait_condition(lambda: self._id not in self._stage.full)
         try:
             await workflow.wait_condition(lambda: self._canceled, timeout=self._stage.lasting)
         except TimeoutError:
@@ -64,6 +66,12 @@ class TimedBatch:
     @workflow.signal(name=contracts.CANCEL)
     def cancel(self) -> None:
         self._canceled = True
+
+    @workflow.signal(name=contracts.POLL_NOW)
+    def poll_now(self) -> None:
+        assert self._id is not None
+        self._stage.sent_again.append((self._id, workflow.now()))
+        self._stage.full.discard(self._id)
 
 
 @dataclass
@@ -80,6 +88,9 @@ class CampaignStage:
     looks: list[timedelta] = field(default_factory=lambda: list(DEFAULT_WAITS))
     refused: list[Collection[int]] = field(default_factory=list)
     """For each look in turn, which batches of those that run have no room; after the last one all have."""
+    full: set[UUID] = field(default_factory=set)
+    """Batches that are refused until they are told to go again."""
+    sent_again: list[tuple[UUID, datetime]] = field(default_factory=list)
     lost: set[UUID] = field(default_factory=set)
     handler_failures: int = 0
     opened: dict[str, Any] = field(default_factory=dict)
@@ -197,7 +208,10 @@ class CampaignStage:
         return LookReport(
             over=[batch_id for batch_id in request.running if batch_id in self.over],
             lost=[batch_id for batch_id in request.running if batch_id in self.lost],
-            without_room=[self.batches[index] for index in refused],
+            without_room=[
+                *(self.batches[index] for index in refused),
+                *(batch_id for batch_id in request.running if batch_id in self.full),
+            ],
             waiting=[batch_id for batch_id in self.batches if batch_id not in known][: request.limit],
         )
 

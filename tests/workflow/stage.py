@@ -63,6 +63,7 @@ class Stage:
     """What the user's own activity was called with."""
     refusals: int = 0
     """How often that says that it can never succeed."""
+    results_lost: bool = False
     told: list[Trouble] = field(default_factory=list)
     calls: list[tuple[str, datetime]] = field(default_factory=list)
     queue: str = field(default_factory=lambda: f"stage-{uuid.uuid4()}")
@@ -194,7 +195,15 @@ class Stage:
     @activity.defn(name="ingest_results")
     async def ingest_results(self, request: BatchRef) -> IngestReport:
         await self._note("ingest_results")
-        return IngestReport(lines=3, accepted=3, duplicates=0, unknown=0, malformed=0, without_line=0)
+        return IngestReport(
+            lines=3,
+            accepted=3,
+            duplicates=0,
+            unknown=0,
+            malformed=0,
+            without_line=0,
+            results_lost=self.results_lost,
+        )
 
     @activity.defn(name="hydrate_results")
     async def hydrate_results(self, request: BatchRef) -> HydrateReport:

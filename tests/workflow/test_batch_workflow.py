@@ -297,6 +297,38 @@ async def test_a_full_queue_is_waited_out_and_the_batch_submitted_again(stage: S
     assert minutes(stage.times("create_provider_batch", since="open_batch")) == [0, 2, 5]
 
 
+async def test_a_create_that_is_sent_back_at_once_waits_like_one_that_a_poll_finds_without_room(stage: Stage) -> None:
+    stage.creates = [FULL, FULL, says(BatchStatus.SUBMITTED)]
+
+    summary = await stage.run()
+
+    assert summary.status is BatchStatus.ENDED
+    assert minutes(stage.times("create_provider_batch", since="open_batch")) == [0, 1, 3]
+
+
+async def test_a_batch_of_a_campaign_waits_to_be_told_that_there_is_room(stage: Stage) -> None:
+    stage.opened, stage.polls = {"is_paced": True}, [FULL, FULL, says(BatchStatus.ENDED)]
+    handle = await reach_first_wait(stage)
+    with stage.environment.auto_time_skipping_disabled():
+        await handle.signal(POLL_NOW)
+        while (await handle.query(PROGRESS, result_type=ProgressReport)).step != "wait for room at the provider":
+            await asyncio.sleep(0.01)
+        await handle.signal(POLL_NOW)
+        await until(lambda: [name for name, _ in stage.calls].count("create_provider_batch") == 2)
+    await handle.result()
+
+    # Nobody tells it a second time: after two hours it goes by itself.
+    _, told, alone = stage.times("create_provider_batch", since="open_batch")
+    assert minutes([alone - told]) == [121]
+
+
+async def test_an_early_order_to_skip_the_handler_outlives_its_history(stage: Stage) -> None:
+    stage.opened = {"provider_batch_id": "batch_1", "status": BatchStatus.ENDED}
+    handle = await stage.start(resume=PollState(order="skip"))
+    await handle.result()
+    assert stage.names()[-2:] == ["skip_handler", "clean_up"]
+
+
 async def test_a_cancel_while_waiting_for_room_submits_nothing_more(stage: Stage) -> None:
     stage.polls = [FULL]
     stage.cancels = [says(BatchStatus.CANCELED)]

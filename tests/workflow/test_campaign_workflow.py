@@ -33,13 +33,16 @@ async def test_all_batches_run_a_bounded_number_at_once_and_then_the_handler_onc
     assert stage.names() == ["open_campaign", "look_at_batches", *END]
 
 
-async def test_a_thousand_batches_fit_several_histories_and_none_is_started_twice(stage: CampaignStage) -> None:
+async def test_a_thousand_batches_fit_several_histories_and_nothing_is_done_twice_or_forgotten(
+    stage: CampaignStage,
+) -> None:
     """In real time: with children that outlive their parent's history, the test server does not skip any more."""
     stage.rounds, stage.at_once = [1_000], 50
     stage.lasting, stage.looks = timedelta(milliseconds=1), [timedelta(seconds=0.5)]
     async with stage.worker():
         with stage.environment.auto_time_skipping_disabled():
             handle = await stage.start()
+            await handle.signal(SKIP_HANDLER)
             summary = await handle.result()
         first = stage.environment.client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
         events = len((await first.fetch_history()).events)
@@ -50,6 +53,7 @@ async def test_a_thousand_batches_fit_several_histories_and_none_is_started_twic
     assert summary.batches == {BatchStatus.ENDED: 1_000}
     assert status is WorkflowExecutionStatus.CONTINUED_AS_NEW
     assert events < 6_000
+    assert (stage.handler_runs(), stage.names()[-1]) == (0, "skip_handler")
 
 
 async def test_a_further_round_runs_when_there_is_something_to_ask_again_and_only_as_often_as_allowed(
@@ -76,6 +80,32 @@ async def test_a_refusal_halves_what_may_run_and_starts_nothing_until_there_is_r
     assert progress.limit == 4
     halved = [len(set(stage.begun[:count]) - set(stage.batches[:4])) for count in (4, 6)]
     assert halved == [0, 2]
+
+
+async def refused_at_first(stage: CampaignStage, *indexes: int) -> list[tuple[int, int]]:
+    """Which batches went again when: indexes, and minutes since the campaign began."""
+    stage.add_round(0)
+    stage.full = {stage.batches[index] for index in indexes}
+    async with stage.worker():
+        summary = await stage.run()
+    assert summary.batches == {BatchStatus.ENDED: len(stage.batches)}
+    assert stage.opened_at is not None
+    since = stage.opened_at
+    return [(stage.batches.index(batch), round((at - since) / timedelta(minutes=1))) for batch, at in stage.sent_again]
+
+
+async def test_a_refused_batch_goes_again_when_others_have_ended_and_not_before(stage: CampaignStage) -> None:
+    stage.rounds, stage.at_once = [4], 4
+    # Two may run after the refusal, and three do, for an hour.
+    assert await refused_at_first(stage, 3) == [(3, 60)]
+
+
+async def test_where_nothing_runs_one_refused_batch_at_a_time_finds_out_whether_there_is_room(
+    stage: CampaignStage,
+) -> None:
+    stage.rounds, stage.at_once = [3], 3
+    # Seen after a minute, asked at the next look; with one at once, each next one when the one before has ended.
+    assert await refused_at_first(stage, 0, 1, 2) == [(0, 3), (1, 63), (2, 123)]
 
 
 async def cancel(handle: WorkflowHandle, *, natively: bool) -> None:

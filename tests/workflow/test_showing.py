@@ -5,11 +5,14 @@ from typing import Any
 from uuid import uuid4
 
 from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
 
 from overnight.attributes import HANDLER, MODEL, NEEDS_ATTENTION, PROVIDER, STATUS
 from overnight.batches import BatchStatus
 from overnight.contracts import TROUBLE, BatchSummary, Trouble
-from tests.replay.record import RUNNING, searchable_and_in_trouble
+from tests.replay.campaign_scripts import campaign_searchable_and_refused
+from tests.replay.record import RUNNING, searchable_and_forfeited, searchable_and_in_trouble
+from tests.workflow.campaign_stage import CampaignStage
 from tests.workflow.stage import Stage, says, transient
 
 
@@ -46,6 +49,36 @@ async def test_search_attributes_are_written_when_one_of_them_is_another(stage: 
     # Submitted, in trouble, out of it, in progress, ended: the last three may share an event.
     assert all(names <= {STATUS.name, NEEDS_ATTENTION.name} for names in later)
     assert 3 <= len(later) <= 5
+
+
+async def test_lost_results_need_attention_when_all_is_over(stage: Stage) -> None:
+    handle = await searchable_and_forfeited(stage)
+    await handle.result()
+
+    assert (await handle.describe()).typed_search_attributes[NEEDS_ATTENTION] is True
+    shown = await details(handle)
+    assert "Needs attention: done" in shown
+    assert "`results_lost`" in shown
+    assert "`overnight retry " in shown
+
+
+async def test_a_campaign_is_found_by_them_too(environment: WorkflowEnvironment) -> None:
+    stage = CampaignStage(environment)
+    async with stage.worker():
+        handle = await campaign_searchable_and_refused(stage)
+        await handle.result()
+        found = (await handle.describe()).typed_search_attributes
+        first, *later = await upserts(handle)
+
+    assert {key: found[key] for key in (PROVIDER, MODEL, HANDLER)} == {
+        PROVIDER: "openai",
+        MODEL: "gpt-5.4-mini",
+        HANDLER: "Save",
+    }
+    assert (found[STATUS], found[NEEDS_ATTENTION]) == ("ended", False)
+    assert {key.name for key in (PROVIDER, MODEL, HANDLER, STATUS, NEEDS_ATTENTION)} == first
+    # In trouble, out of it, ended.
+    assert later == [{NEEDS_ATTENTION.name}, {NEEDS_ATTENTION.name}, {STATUS.name}]
 
 
 async def test_a_namespace_without_them_gets_none(stage: Stage) -> None:
