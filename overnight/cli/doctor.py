@@ -19,7 +19,6 @@ from overnight.doctor import (
     Fate,
     Finding,
     Problem,
-    Recovered,
     State,
     check_deployment,
     examine,
@@ -110,19 +109,13 @@ async def recovering(*, as_json: bool) -> int:
     async with Overnight.connect() as overnight:
         recovered = await recover(overnight)
     if as_json:
-        typer.echo(json.dumps({"recovered": [_as_row(found) for found in recovered]}, indent=2))
+        rows = [{"batch_id": str(batch.batch_id), "fate": batch.fate.value} for batch in recovered]
+        typer.echo(json.dumps({"recovered": rows}, indent=2))
     else:
-        for found in recovered:
-            which = f"campaign {found.campaign_id}" if found.campaign_id else f"{found.batch_id}"
-            typer.echo(f"{which}  {_FATES[found.fate]}")
-        batches = sum(found.batch_id is not None for found in recovered)
-        typer.echo(f"{batches} batches were in flight. Start the workers now.")
-    return UNSUCCESSFUL if any(found.fate is not Fate.GOES_ON for found in recovered) else DONE
-
-
-def _as_row(found: Recovered) -> dict[str, str]:
-    name, which = ("campaign_id", found.campaign_id) if found.campaign_id else ("batch_id", found.batch_id)
-    return {name: str(which), "fate": found.fate.value}
+        for batch in recovered:
+            typer.echo(f"{batch.batch_id}  {_FATES[batch.fate]}")
+        typer.echo(f"{len(recovered)} batches were in flight. Start the workers now.")
+    return UNSUCCESSFUL if any(batch.fate is not Fate.GOES_ON for batch in recovered) else DONE
 
 
 async def _help(helping: Sequence[Coroutine[Any, Any, None]]) -> list[str]:

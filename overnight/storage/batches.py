@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Row, bindparam, case, delete, func, select, update
+from sqlalchemy import CursorResult, Row, Table, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -172,13 +172,21 @@ async def insert_anew(connection: AsyncConnection, new: NewBatch) -> bool:
     """Add the row of a batch that has a key. One of this id that was never sealed is made anew, empty: whoever filled
     it died over it, or is told by its token that it came too late. False where there is a sealed one: it is left alone.
     """
-    if await insert_batch(connection, new):
-        return True
-    # Waits for whoever is adding entries or sealing it right now.
-    if (await lock_batch(connection, new.id)).sealed_at is not None:
+    while not await insert_batch(connection, new):
+        if not await cleared(connection, batches, new.id):
+            return False
+    return True
+
+
+async def cleared(connection: AsyncConnection, table: Table, row_id: UUID) -> bool:
+    """Delete a batch or campaign that has a key and was never sealed; false where it was."""
+    # Waits for whoever is adding entries or sealing it right now, or has just made it anew.
+    query = select(table.c.sealed_at).where(table.c.id == row_id).with_for_update(key_share=True)
+    row = (await connection.execute(query)).one_or_none()
+    if row is not None and row.sealed_at is not None:
         return False
-    await connection.execute(delete(batches).where(batches.c.id == new.id))
-    return await insert_batch(connection, new)
+    await connection.execute(delete(table).where(table.c.id == row_id, table.c.sealed_at.is_(None)))
+    return True
 
 
 async def lock_batch(connection: AsyncConnection, batch_id: UUID) -> Batch:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Row, Select, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -21,7 +21,7 @@ from overnight.errors import (
     UnknownCampaignError,
 )
 from overnight.schedule import PollSchedule
-from overnight.storage.batches import MAX_AGE_EXCEEDED, batch_of
+from overnight.storage.batches import MAX_AGE_EXCEEDED, batch_of, cleared
 from overnight.storage.tables import batches, campaigns, submissions
 from overnight.storage.troubles import Troubled
 
@@ -169,12 +169,9 @@ class CampaignStore(Troubled):
         made anew, empty, as a batch of a key is.
         """
         async with self._engine.begin() as connection:
-            if not await insert_campaign(connection, new):
-                # Waits for whoever is adding entries or sealing it right now.
-                row = await lock_campaign(connection, new.id)
-                if row.sealed_at is None:
-                    await connection.execute(delete(campaigns).where(campaigns.c.id == new.id))
-                    await insert_campaign(connection, new)
+            while not await insert_campaign(connection, new):
+                if not await cleared(connection, campaigns, new.id):
+                    break
         return await self.get(new.id)
 
     async def get(self, campaign_id: UUID) -> Campaign:
@@ -249,37 +246,13 @@ class CampaignStore(Troubled):
             await self._change(connection, campaign_id, workflow_id=workflow_id, status=status)
         return await self.get(campaign_id)
 
-    async def close(self, campaign_id: UUID, *, code: str, reason: str, seals: bool = False) -> Campaign:
-        """End the campaign as failed, unless it is over. Nothing of it is to be sent any more, and what runs is to be
-        canceled.
-
-        Args:
-            campaign_id: which campaign.
-            code: why, for programs.
-            reason: why, for people.
-            seals: its workflow shall see to that, and run its handler; one without entries has no use for either.
-        """
+    async def close(self, campaign_id: UUID, *, code: str, reason: str) -> None:
+        """End a campaign that was never handed over as failed: nothing of it is sent, and its handler does not run."""
         values = {"status": BatchStatus.FAILED.value, "failure_code": code, "failure_reason": reason}
         async with self._engine.begin() as connection:
             row = await lock_campaign(connection, campaign_id)
-            if row.ended_at is None:
-                now = func.now()
-                sealed_at = now if seals and row.entry_count else campaigns.c.sealed_at
-                moments = {"ended_at": now, "cancel_requested_at": now, "sealed_at": sealed_at}
-                await self._change(connection, campaign_id, **moments, **values)
-        return await self.get(campaign_id)
-
-    async def unsealed(self) -> list[UUID]:
-        """Campaigns that nobody has submitted, as far as this database knows."""
-        query = select(campaigns.c.id).where(campaigns.c.sealed_at.is_(None), campaigns.c.ended_at.is_(None))
-        async with self._engine.connect() as connection:
-            return list((await connection.execute(query.order_by(campaigns.c.created_at))).scalars())
-
-    async def known(self, campaign_ids: Collection[UUID]) -> set[UUID]:
-        """Those of them that there are."""
-        query = select(campaigns.c.id).where(campaigns.c.id.in_(campaign_ids))
-        async with self._engine.connect() as connection:
-            return set((await connection.execute(query)).scalars())
+            if row.sealed_at is None and row.ended_at is None:
+                await self._change(connection, campaign_id, ended_at=func.now(), **values)
 
     async def look(self, campaign_id: UUID, started: Collection[UUID], *, limit: int) -> Seen:
         """How the campaign's batches are, and which are to be started next."""

@@ -6,20 +6,33 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
-from overnight import BatchHandler, BatchStatus, CampaignHandle, CampaignHandler, Outcome, Overnight, Task, UsageError
+from overnight import (
+    BatchFilter,
+    BatchHandle,
+    BatchHandler,
+    BatchStatus,
+    CampaignHandle,
+    CampaignHandler,
+    Outcome,
+    Overnight,
+    Task,
+    UsageError,
+)
 from overnight.campaign_contracts import workflow_id
 from overnight.cli import main
 from overnight.doctor import lost_campaigns, reattach_campaign
 from overnight.errors import (
     CancelRefusedError,
+    CostLimitError,
     DuplicateCustomIdError,
     EmptyBatchError,
     OfCampaignError,
@@ -75,6 +88,34 @@ class OfABatch(BatchHandler, name="campaign-of-a-batch"):
     pass
 
 
+handled: list[str] = []
+
+
+class AsksOn(BatchHandler, name="campaign-asks-on"):
+    """Asks again what got no line, and starts a campaign; then it dies once, when all is handed over."""
+
+    async def on_success(self) -> None:
+        if self.batch.parent_batch_id is not None:  # its own retry, which has its handler as well
+            return
+        handled.append("batch")
+        again = await self.overnight.retry(self.batch.id)
+        await again.submit()
+        campaign = await filled(self.overnight, "openai", 15, handler=Concludes)
+        await campaign.submit()
+        if handled.count("batch") == 1:
+            raise RuntimeError("after everything was done")
+
+
+class Concludes(CampaignHandler, name="campaign-concludes"):
+    async def on_success(self) -> None:
+        handled.append("campaign")
+        last = await self.overnight.create_batch(provider="openai", model=MODELS["openai"], key="conclusion")
+        await last.add_all([Weigh(review="review 1000")])
+        await last.submit()
+        if handled.count("campaign") == 1:
+            raise RuntimeError("after everything was done")
+
+
 class Moods:
     """Answers by the number of the review: some need to be asked twice, and some cannot be answered."""
 
@@ -118,9 +159,8 @@ async def account(simulator: Running) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def filled(overnight: Overnight, provider: str, count: int, **options: Any) -> CampaignHandle:
-    campaign = await overnight.create_campaign(
-        provider=provider, model=MODELS[provider], handler=KeepCampaign, max_batch_entries=10, **options
-    )
+    wanted = {"provider": provider, "model": MODELS[provider], "handler": KeepCampaign, "max_batch_entries": 10}
+    campaign = await overnight.create_campaign(**(wanted | options))
     await campaign.add_all(Weigh(review=f"review {number}") for number in range(count))
     return campaign
 
@@ -223,6 +263,94 @@ async def test_a_full_queue_at_the_provider_slows_a_campaign_down_and_fails_noth
     assert finished.outcomes == {Outcome.SUCCEEDED: 30}
     sent_back = "select count(*) from overnight.submissions where accepted_at is not null and abandoned_at is not null"
     assert await all_rows(store._engine, sent_back) == [(2,)]
+
+
+async def test_a_handler_retries_and_starts_a_campaign_and_a_second_run_of_it_pays_for_neither_again(
+    overnight: Overnight, account: httpx.AsyncClient
+) -> None:
+    handled.clear()
+    missing = {"kind": "lines", "how": "missing", "count": 2}
+    await account.post("/faults", json={"match": {"operation": "batches.create", "times": 1}, "effect": missing})
+    batch = await overnight.create_batch(provider="openai", model=MODELS["openai"], handler=AsksOn)
+    await batch.add_all(Weigh(review=f"review {number}") for number in range(5))
+    await batch.submit()
+    await again_when_it_failed(batch, "batch")
+    await batch.wait()
+    (found,) = await overnight.campaigns()
+    campaign = overnight.campaign(found.id)
+    await again_when_it_failed(campaign, "campaign")
+    finished = await campaign.wait()
+
+    (retried,) = await overnight.batches(BatchFilter(parent=batch.id))
+    assert (await overnight.batch(retried.id).wait()).outcomes == {Outcome.SUCCEEDED: 2}
+    assert (finished.parent_batch_id, finished.outcomes) == (batch.id, {Outcome.SUCCEEDED: 15})
+    assert handled == ["batch", "batch", "campaign", "campaign"]
+    (last,) = [one for one in await overnight.batches() if one.entry_count == 1]
+    assert (await overnight.batch(last.id).wait()).outcomes == {Outcome.SUCCEEDED: 1}
+    # The batch, its retry, two of the campaign, and what that one's handler started.
+    assert await at_the_provider(account) == 5
+
+
+async def again_when_it_failed(subject: BatchHandle | CampaignHandle, what: str) -> None:
+    while what not in handled or (await subject.get()).trouble_code is None:
+        await asyncio.sleep(0.02)
+    await subject.retry_handler()
+
+
+async def test_a_campaign_that_could_cost_more_than_it_may_is_not_sent_whoever_starts_it(
+    overnight: Overnight, account: httpx.AsyncClient
+) -> None:
+    at_most = (await (await filled(overnight, "openai", 25)).estimate()).cost_at_most.billed
+    assert at_most is not None
+    campaign = await filled(overnight, "openai", 25, max_cost=at_most)
+    await campaign.add(Weigh(review="one too many"))
+
+    with pytest.raises(CostLimitError, match=rf"Campaign .* max_cost of \${at_most.normalize():f}\. It could cost up"):
+        await campaign.submit()
+    found = await campaign.get()
+    assert (found.status, found.sealed_at, found.max_cost) == (BatchStatus.PENDING, None, at_most)
+
+    start = {"campaign_id": str(campaign.id)}
+    with pytest.raises(WorkflowFailureError) as failed:
+        await overnight.temporal.execute_workflow(
+            "Campaign", start, id=workflow_id(campaign.id), task_queue=overnight.settings.task_queue
+        )
+    assert "could cost up to" in str(failed.value.cause.__cause__)
+    closed = await campaign.get()
+    assert (closed.status, closed.failure_code) == (BatchStatus.FAILED, "max_cost")
+    with pytest.raises(UsageError):
+        await campaign.submit()
+    assert await at_the_provider(account) == 0
+
+
+async def test_a_round_that_could_exceed_what_is_left_is_skipped_and_told(
+    overnight: Overnight, store: Store, moods: Moods
+) -> None:
+    reviews = [Weigh(review=f"review {5 * number + 2}") for number in range(4)]
+    at_most = (await (await filled_with(overnight, reviews)).estimate()).cost_at_most.billed
+    assert at_most is not None
+    # To hold its answer against the model makes every prompt longer than it was.
+    tight, ample = [await filled_with(overnight, reviews, max_cost=at_most * factor) for factor in (1, 10)]
+    for campaign in (tight, ample):
+        await campaign.submit()
+    skipping, asking = await tight.wait(), await ample.wait()
+
+    assert (asking.round, asking.outcomes, asking.skipped_round) == (2, {Outcome.SUCCEEDED: 4}, None)
+    assert (skipping.status, skipping.round) == (BatchStatus.ENDED, 1)
+    assert skipping.outcomes == {Outcome.INVALID: 4}
+    paid, limit = (f"{amount.normalize():f} USD" for amount in (skipping.cost.billed or Decimal(0), at_most))
+    told = f"{paid} of the max_cost of {limit} are paid, and to ask 4 entries again could cost up to"
+    assert skipping.skipped_round is not None
+    assert told in skipping.skipped_round
+    assert (await tight.progress()).skipped_round == skipping.skipped_round
+    assert await all_rows(store._engine, "select hook from hooks") == [("success",), ("success",)]
+    assert sum(moods.asked.values()) == 4 + 8
+
+
+async def filled_with(overnight: Overnight, reviews: list[Weigh], **options: Any) -> CampaignHandle:
+    campaign = await filled(overnight, "anthropic", 0, rounds=2, retry_invalid=True, **options)
+    await campaign.add_all(reviews)
+    return campaign
 
 
 @slow_provider
