@@ -8,13 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ChildWorkflowError, TerminatedError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from overnight import BatchStatus, Outcome, Overnight, RawRequest
 from overnight.client import BatchHandle
 from overnight.contracts import BatchSpec, BatchSummary, SpecEntry, workflow_id
+from overnight.doctor import Fate, Recovered, recover
 from overnight.settings import Settings
 from overnight.simulator import SimulatorConfig, Stages
 from tests.e2e.handling.nightly import ByName, Forgiving, Inline, Nightly
@@ -120,5 +122,18 @@ class TestWhileTheProviderIsBusy:
         await batch.poll_now()
 
         assert (await batch.progress()).step == "poll"
+        await batch.cancel()
+        assert (await batch.wait()).status is BatchStatus.CANCELED
+
+    async def test_after_a_restore_the_batch_goes_on_by_itself_and_the_parent_is_told(
+        self, overnight: Overnight, users: str
+    ) -> None:
+        batch, parent = await self.at_the_provider(overnight, users)
+        assert await recover(overnight) == [Recovered(batch_id=batch.id, fate=Fate.GOES_ON)]
+
+        with pytest.raises(WorkflowFailureError) as failed:
+            await parent.result()
+        assert isinstance(failed.value.cause, ChildWorkflowError)
+        assert isinstance(failed.value.cause.cause, TerminatedError)
         await batch.cancel()
         assert (await batch.wait()).status is BatchStatus.CANCELED
