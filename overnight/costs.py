@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import version
+from operator import mul
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -86,19 +87,73 @@ class Tariff:
                 return tier
         return None
 
-    def plain_cost_of(self, input_tokens: int, output_tokens: int) -> tuple[Decimal | None, Decimal | None]:
-        """What `cost_of` says of a usage that has nothing to do with caches, as billed and as listed, for those who
-        have a hundred thousand of them.
+
+_WHOLE = Decimal(10) ** 12
+_ROOM = 53
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _WholeTier:
+    above: int
+    billed: tuple[int, ...]
+    list_price: tuple[int, ...]
+    knows_caches: bool
+
+
+class WholeCosts:
+    """A tariff in whole numbers of 10^-12 dollars, for those who price a hundred thousand usages: the interpreter is
+    several times as fast with them as with decimals, and they are as exact.
+
+    Attributes:
+        places: digits behind the point that hold every amount.
+    """
+
+    def __init__(self, tariff: Tariff) -> None:
+        tiers = [_whole_tier(tier) for tier in tariff.tiers]
+        self._tiers = [tier for tier in tiers if tier is not None] if None not in tiers else []
+        rates = [rate for tier in tariff.tiers for rate in (*tier.billed, *tier.list_price) if rate is not None]
+        self.places = max((_places(rate) for rate in rates), default=0)
+
+    def of(self, spent: int, read: int, written: int, hourly: int, made: int) -> tuple[int, int] | None:
+        """What `Tariff.cost_of` says of a usage, as billed and as listed, both below 2^53; None where only that can tell.
+
+        The counts are those of `Usage`, none of them negative.
         """
-        for tier in self.tiers:
-            if input_tokens > tier.above:
-                billed, listed = tier.billed, tier.list_price
-                return (
-                    input_tokens * billed.input + output_tokens * billed.output,
-                    input_tokens * listed.input + output_tokens * listed.output,
-                )
-        cost = self.otherwise(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
-        return cost.billed, cost.list_price
+        for tier in self._tiers:
+            if spent > tier.above:
+                break
+        else:
+            return None
+        if not (read or written or hourly):
+            (into, out, *_), (listed_into, listed_out, *_) = tier.billed, tier.list_price
+            billed, listed = spent * into + made * out, spent * listed_into + made * listed_out
+        elif tier.knows_caches and hourly <= written and read + written <= spent:
+            kinds = spent - read - written, made, read, written - hourly, hourly
+            billed, listed = sum(map(mul, kinds, tier.billed)), sum(map(mul, kinds, tier.list_price))
+        else:
+            return None
+        return None if (billed | listed) >> _ROOM else (billed, listed)
+
+
+def _whole_tier(tier: Tier) -> _WholeTier | None:
+    """The tier in whole numbers; None where those do not hold its rates."""
+    rates = (*tier.billed, *tier.list_price)
+    whole = [Decimal(0) if rate is None else rate * _WHOLE for rate in rates]
+    if any(rate != int(rate) or rate < 0 for rate in whole):
+        return None
+    billed, listed = whole[: len(tier.billed)], whole[len(tier.billed) :]
+    return _WholeTier(
+        above=tier.above,
+        billed=tuple(map(int, billed)),
+        list_price=tuple(map(int, listed)),
+        knows_caches=None not in rates,
+    )
+
+
+def _places(rate: Decimal) -> int:
+    exponent = rate.as_tuple().exponent
+    assert isinstance(exponent, int)
+    return min(max(-exponent, 0), 12)
 
 
 def _adds_up(usage: Usage) -> bool:

@@ -4,13 +4,14 @@ Nearly all lines of nearly all batches are plain: they succeeded, and there is n
 way (`read_plain`, then a row made by hand), every other line takes the careful one, and both lead to the same row.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from overnight.batches import Usage
-from overnight.costs import Tariff
+from overnight.batches import Outcome, Usage
+from overnight.costs import Tariff, WholeCosts
 from overnight.fees import NO_FEES, Fees, with_fees
 from overnight.positions import PositionSet
 from overnight.providers.base import (
@@ -23,7 +24,7 @@ from overnight.providers.base import (
     ResultPosition,
     has_odd_bytes,
 )
-from overnight.storage.result_rows import Costs, NewResult, PlainRows
+from overnight.storage.result_rows import NewResult, PlainRows
 from overnight.storage.results import IngestedBlock, Stray
 from overnight.texts import storable
 
@@ -33,6 +34,11 @@ Reading = PlainLine | ResultLine | MalformedLineError
 Positions = Callable[[Sequence[str]], Awaitable[Sequence[int | None]]]
 """The position of each custom id of the batch; None for one that it has not, such as an empty one."""
 
+
+TURN = 500
+"""Lines that are read before others on the event loop get their turn: the connections that take the block before this
+one to Postgres, and bring the next one, must not run dry meanwhile.
+"""
 
 DIGITS = re.compile(r"[1-9][0-9]*")
 
@@ -74,6 +80,10 @@ class Sorter:
     positions: Positions
     fees: Fees = field(default_factory=dict)
     seen: PositionSet = field(default_factory=PositionSet)
+    _costs: WholeCosts = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_costs", WholeCosts(self.tariff))
 
     async def sorted(
         self, blocks: AsyncIterator[LineBlock], position: ResultPosition
@@ -85,9 +95,9 @@ class Sorter:
 
     async def sort(self, block: LineBlock, before: ResultPosition) -> IngestedBlock:
         """Give every line of a block its place."""
-        readings = self._readings(block)
+        readings = await self._readings(block)
         found = await self.positions([_custom_id(reading) for reading in readings])
-        rows = PlainRows(self.batch_id)
+        rows = PlainRows(self.batch_id, places=self._costs.places)
         results: list[NewResult] = []
         strays: list[Stray] = []
         news = self.seen.put(found)
@@ -96,18 +106,27 @@ class Sorter:
         ):
             if position is None or not is_new:
                 strays.append(self._stray(number, line, reading, is_known=position is not None))
-            elif type(reading) is tuple:
-                rows.add(position, reading, self._costs(reading), line)
-            else:
-                assert isinstance(reading, ResultLine)
-                results.append(new_result(position, reading, line, self.tariff, self.fees))
-        return IngestedBlock(before=before, after=block.position, plain=rows.data(), results=results, strays=strays)
+            elif not (type(reading) is tuple and self._add(rows, position, reading, line)):
+                results.append(new_result(position, _result_line(reading), line, self.tariff, self.fees))
+        return IngestedBlock(
+            before=before,
+            after=block.position,
+            plain=rows.data(),
+            plain_count=len(rows),
+            results=results,
+            strays=strays,
+        )
 
-    def _readings(self, block: LineBlock) -> Sequence[Reading]:
-        read, token = self.facts.read_plain, self.token
-        if block.is_plain:
-            return [read(line, token) or self._read_carefully(line) for line in block.lines]
-        return [(not has_odd_bytes(line) and read(line, token)) or self._read_carefully(line) for line in block.lines]
+    async def _readings(self, block: LineBlock) -> Sequence[Reading]:
+        readings: list[Reading] = []
+        read, token, is_plain = self.facts.read_plain, self.token, block.is_plain
+        for start in range(0, len(block.lines), TURN):
+            readings += [
+                ((is_plain or not has_odd_bytes(line)) and read(line, token)) or self._read_carefully(line)
+                for line in block.lines[start : start + TURN]
+            ]
+            await asyncio.sleep(0)
+        return readings
 
     def _read_carefully(self, line: bytes) -> Reading:
         try:
@@ -115,12 +134,14 @@ class Sorter:
         except MalformedLineError as error:
             return error
 
-    def _costs(self, line: PlainLine) -> Costs:
-        _, spent, read, written, hourly, made, _ = line
-        if not (read or written or hourly):
-            return self.tariff.plain_cost_of(spent, made)
-        cost = self.tariff.cost_of(_usage(line))
-        return cost.billed, cost.list_price
+    def _add(self, rows: PlainRows, position: int, said: PlainLine, line: bytes) -> bool:
+        """Add a plain line's row, unless its costs are not so simple."""
+        _, spent, read, written, hourly, made, _ = said
+        amounts = self._costs.of(spent, read, written, hourly, made)
+        if amounts is None and self.tariff.is_known:
+            return False
+        rows.add(position, said, amounts, line)
+        return True
 
     def _stray(self, number: int, line: bytes, reading: Reading, *, is_known: bool) -> Stray:
         custom_id = reading.custom_id if isinstance(reading, ForeignLineError) else _custom_id(reading) or None
@@ -150,9 +171,12 @@ def _custom_id(reading: Reading) -> str:
     return reading.custom_id if isinstance(reading, ResultLine) else ""
 
 
-def _usage(line: PlainLine) -> Usage:
-    _, spent, read, written, hourly, made, thought = line
-    return Usage(
+def _result_line(reading: Reading) -> ResultLine:
+    if isinstance(reading, ResultLine):
+        return reading
+    assert type(reading) is tuple
+    custom_id, spent, read, written, hourly, made, thought = reading
+    usage = Usage(
         input_tokens=spent,
         cache_read_tokens=read,
         cache_write_tokens=written,
@@ -160,3 +184,4 @@ def _usage(line: PlainLine) -> Usage:
         output_tokens=made,
         reasoning_tokens=thought,
     )
+    return ResultLine(custom_id=custom_id, outcome=Outcome.SUCCEEDED, usage=usage)

@@ -15,7 +15,7 @@ from overnight.positions import PositionSet
 from overnight.providers.base import ResultPosition
 from overnight.storage.batches import MAX_AGE_EXCEEDED, lock_batch
 from overnight.storage.database import copying
-from overnight.storage.result_rows import COPY_RESULTS, NewResult, rows_of
+from overnight.storage.result_rows import COPY_PLAIN_RESULTS, COPY_RESULTS, NewResult, rows_of
 from overnight.storage.tables import batches, entries, results, stray_results
 
 _COPY_STRAYS = "copy overnight.stray_results (batch_id, source, ends_at, number, kind, custom_id, line) from stdin"
@@ -41,20 +41,21 @@ class IngestedBlock:
     """A block of lines, sorted out, and the positions before and behind it.
 
     Attributes:
-        plain: the rows of plain lines, ready to be sent.
+        plain: the rows of plain lines, ready to be sent, and how many they are.
         results: all other lines that are the first for their entry.
     """
 
     before: ResultPosition
     after: ResultPosition
     plain: bytes = b""
+    plain_count: int = 0
     results: Sequence[NewResult]
     strays: Sequence[Stray]
 
     @property
     def accepted(self) -> int:
-        """How many lines are an entry's result. A line has no line end within, so each row has one."""
-        return self.plain.count(b"\n") + len(self.results)
+        """How many lines are an entry's result."""
+        return self.plain_count + len(self.results)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +136,12 @@ class ResultStore:
             raise IngestConflictError(f"Batch {batch_id} is being ingested by another process as well.")
 
     async def _copy_results(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
-        async with copying(connection, COPY_RESULTS) as copy:
-            await copy.write(memoryview(block.plain))  # the driver cuts it up, a view without copying
-            await copy.write(rows_of(batch_id, block.results))
+        if block.plain:
+            async with copying(connection, COPY_PLAIN_RESULTS) as copy:
+                await copy.write(memoryview(block.plain))  # the driver cuts it up, a view without copying
+        if block.results:
+            async with copying(connection, COPY_RESULTS) as copy:
+                await copy.write(rows_of(batch_id, block.results))
 
     async def _copy_strays(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
         source, ends_at = block.after.source, block.after.offset

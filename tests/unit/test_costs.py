@@ -8,11 +8,11 @@ import genai_prices
 import pytest
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from overnight.batches import Cost, Usage
-from overnight.costs import Tariff, _Listed, cost_of, knows_model, price_version, tariff
+from overnight.costs import Tariff, WholeCosts, _Listed, cost_of, knows_model, price_version, tariff
 from overnight.prices import read_overrides
 
 UNKNOWN = Cost(billed=None, list_price=None)
@@ -234,12 +234,30 @@ def test_usages_add_up_field_by_field(one: Usage, other: Usage) -> None:
         assert getattr(total, field) == getattr(one, field) + getattr(other, field)
 
 
+tokens = st.integers(0, 2**31 - 1)
+
+
 @given(
-    st.sampled_from([("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"), ("openai", "nobody-knows-it")]),
-    st.integers(0, 2**31 - 1),
-    st.integers(0, 2**31 - 1),
+    st.sampled_from([("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"), ("openai", "mine"), ("openai", "?")]),
+    st.tuples(tokens, st.sampled_from([0, 7]) | tokens, st.just(0) | tokens, st.just(0) | tokens, tokens),
 )
-def test_a_usage_without_caches_costs_the_same_by_the_short_way(model: tuple[str, str], spent: int, made: int) -> None:
-    prices = tariff(*model)
-    cost = prices.cost_of(Usage(input_tokens=spent, output_tokens=made))
-    assert prices.plain_cost_of(spent, made) == (cost.billed, cost.list_price)
+@example(("openai", "gpt-4o-mini"), (1_000, 100, 10, 1, 5))
+def test_what_a_usage_costs_in_whole_numbers_is_what_it_costs(
+    model: tuple[str, str], counts: tuple[int, int, int, int, int]
+) -> None:
+    spent, read, written, hourly, made = counts
+    usage = Usage(
+        input_tokens=spent,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=hourly,
+        output_tokens=made,
+    )
+    prices = tariff(*model, overrides=OWN)
+    costs, cost = WholeCosts(prices), prices.cost_of(usage)
+    whole = costs.of(*counts)
+    if whole is not None:
+        assert tuple(Decimal(amount).scaleb(-12) for amount in whole) == (cost.billed, cost.list_price)
+        assert round(Decimal(whole[0]).scaleb(-12), costs.places) == cost.billed
+    elif not read and not written and not hourly:
+        assert not prices.is_known or max(cost.billed or 0, cost.list_price or 0) > 9_000

@@ -2,10 +2,11 @@
 
 import json
 import re
+import struct
 import tracemalloc
 from asyncio import run
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
@@ -75,7 +76,41 @@ class Row:
 
 def rows(block: IngestedBlock) -> list[Row]:
     """The rows of a block, the plain and the others."""
-    return [_row(text) for text in (block.plain + rows_of(BATCH_ID, block.results)).decode().split("\n")[:-1]]
+    plain = list(_plain_rows(block.plain))
+    assert len(plain) == block.plain_count
+    return [*plain, *(_row(text) for text in rows_of(BATCH_ID, block.results).decode().split("\n")[:-1])]
+
+
+def _plain_rows(data: bytes) -> Iterator[Row]:
+    """By the manual's page on COPY: 12 values, each behind its length."""
+    if not data:
+        return
+    assert data.startswith(b"PGCOPY\n\xff\r\n\x00" + bytes(8))
+    place, read = 19, struct.unpack_from
+    while (columns := read(">h", data, place)[0]) != -1:
+        assert columns == 12
+        place, values = place + 2, list[bytes | None]()
+        for _ in range(columns):
+            (length,) = read(">i", data, place)
+            values.append(data[place + 4 : place + 4 + length] if length >= 0 else None)
+            place += 4 + max(length, 0)
+        batch_id, position, outcome, *counts, billed, listed, line = values
+        assert (batch_id, outcome) == (BATCH_ID.bytes, b"succeeded")
+        usage = tuple(int.from_bytes(count or b"") for count in counts)
+        texts = ("", "", (line or b"").decode())
+        yield Row(int.from_bytes(position or b""), "succeeded", usage, (_numeric(billed), _numeric(listed)), texts)
+    assert place + 2 == len(data)
+
+
+def _numeric(value: bytes | None) -> Decimal | None:
+    if value is None:
+        return None
+    digits, weight, sign, places, *numbers = struct.unpack(f">hhHh{(len(value) - 8) // 2}H", value)
+    assert (digits, sign) == (len(numbers), 0)
+    assert 0 <= places <= 12
+    exact = sum(Decimal(number).scaleb(4 * (weight - index)) for index, number in enumerate(numbers))
+    assert exact == round(exact, places)  # or Postgres would cut it
+    return Decimal(exact)
 
 
 def _row(text: str) -> Row:
@@ -205,6 +240,20 @@ def test_a_line_that_names_its_entry_stays_with_it_though_its_bytes_are_no_text(
     assert not strays
     assert (results[0].position, results[0].outcome) == (2, Outcome.ERRORED)
     assert "\N{REPLACEMENT CHARACTER}" in results[0].line
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "nobody-knows-it"])
+def test_plain_rows_and_careful_ones_say_the_same(model: str) -> None:
+    """An odd byte, which may stand in any answer, makes all the difference."""
+    prices, cached = tariff("openai", model), {"cached_tokens": 7}
+    usage = {"prompt_tokens": 2**31 - 1, "completion_tokens": 12, "prompt_tokens_details": cached}
+    lines = [line(f"e-{number}", text, **usage) for number, text in ((1, "fine"), (2, "NaN"), (3, "fine"))]
+    block = LineBlock(lines=lines, position=ResultPosition(source="output", offset=9))
+    made = run(replace(sorter(), tariff=prices).sort(block, START))
+    assert (made.plain_count, [result.position for result in made.results]) == (2, [2])
+    found = {row.position: row for row in rows(made)}
+    assert (found[1].usage, found[1].costs) == (found[2].usage, found[2].costs)
+    assert (found[1].costs == (None, None)) is not prices.is_known
 
 
 def test_a_result_has_its_cost() -> None:
