@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 # Providers keep results for 29 days or 30: nothing can be there after that, whatever key asks.
 _RESULTS_KEPT = timedelta(days=31)
-_TURN = 0.005
-"""Seconds for which entries are hydrated before others on the event loop get their turn."""
 _GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 

@@ -115,9 +115,8 @@ class WholeCosts:
         self.places = max((_places(rate) for rate in rates), default=0)
 
     def of(self, spent: int, read: int, written: int, hourly: int, made: int) -> tuple[int, int] | None:
-        """What `Tariff.cost_of` says of a usage, as billed and as listed, both below 2^53; None where only that can tell.
-
-        The counts are those of `Usage`, none of them negative.
+        """What `Tariff.cost_of` says of a usage, as billed and as listed, both below 2^53; None where only that method
+        can tell. The counts are those of `Usage`, none of them negative.
         """
         for tier in self._tiers:
             if spent > tier.above:

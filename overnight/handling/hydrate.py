@@ -1,10 +1,12 @@
 """Hydrate: responses into outputs, with the user's Tasks, from where a dead attempt stopped."""
 
 import logging
+from contextlib import aclosing
 
 from temporalio import activity
 
-from overnight.batches import Batch, Outcome
+from overnight.ahead import read_ahead
+from overnight.batches import Batch
 from overnight.contracts import BatchRef, HydrateReport
 from overnight.handling.failures import step
 from overnight.handling.heartbeats import heartbeating
@@ -39,8 +41,10 @@ class HydrateActivities:
         facts = provider_facts(batch.provider)
         position = await self._store.outputs.hydrated_to(batch.id)
         progress = {"position": position, "of": batch.entry_count}
-        async with heartbeating(progress.copy):
-            async for page in self._store.outputs.pages(batch.id, after=position, outcomes=[Outcome.SUCCEEDED]):
+        # While one page is being judged, the next one is read.
+        answers = read_ahead(self._store.outputs.answers(batch.id, after=position))
+        async with heartbeating(progress.copy), aclosing(answers) as pages:
+            async for page in pages:
                 verdicts = await verdicts_of(page, facts, batch.endpoint, batch.id)
                 await self._store.outputs.write(batch.id, verdicts, before=position, after=page[-1].position)
                 position = progress["position"] = page[-1].position

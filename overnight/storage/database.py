@@ -278,10 +278,12 @@ async def copying(connection: AsyncConnection, statement: str, *parameters: obje
         raise
 
 
-async def fetching(connection: AsyncConnection, query: Composed, *parameters: object) -> list[tuple[Any, ...]]:
+async def fetching(
+    connection: AsyncConnection, query: Composed, *parameters: object, **named: object
+) -> list[tuple[Any, ...]]:
     """Rows in the binary protocol, on the driver's own connection: in arrays, texts come without quoting then."""
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, PsycopgConnection)
     async with driver.cursor(binary=True) as cursor:
-        await cursor.execute(query, parameters)
+        await cursor.execute(query, named or parameters)
         return await cursor.fetchall()

@@ -1,6 +1,6 @@
 """Rows of `outputs`, the verdicts of hydration, and entries as a whole: asked, answered, understood."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, Cost, Outcome, Usage
 from overnight.errors import OvernightError
+from overnight.storage.answers import COPY_OUTPUTS, Answer, Verdict, answer_pages, output_rows
 from overnight.storage.batches import lock_batch, usage_of
 from overnight.storage.database import copying
 from overnight.storage.results import outcome_counts
 from overnight.storage.tables import attempts, batches, entries, outputs, results
 
-_COPY = "copy overnight.outputs (batch_id, position, output, tool_calls) from stdin"
 _PAGE_ENTRIES = 1_000
 _PAGE_BYTES = 8 * 1024 * 1024
 
@@ -40,27 +40,6 @@ class StoredEntry:
     line: str | None
     output: str | None
     tool_calls: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What hydration made of one response: its output as JSON text, or the reason why it is `invalid`.
-
-    Attributes:
-        output: None also for a fit answer of tool calls alone.
-        tool_calls: the calls with their results as JSON text, where there are any.
-    """
-
-    position: int
-    output: str | None = None
-    error_code: str | None = None
-    reason: str | None = None
-    tool_calls: str | None = None
-
-    @property
-    def invalid(self) -> bool:
-        """Whether the response cannot be used."""
-        return self.error_code is not None
 
 
 def _same_entry(table: Table) -> ColumnElement[bool]:
@@ -183,6 +162,10 @@ class OutputStore:
                 found.setdefault(row.later, []).append(_stored(row))
         return found
 
+    def answers(self, batch_id: UUID, *, after: int) -> AsyncGenerator[Sequence[Answer], None]:
+        """What is to be hydrated behind a position, in pages of bounded size."""
+        return answer_pages(self._engine, batch_id, after=after)
+
     async def hydrated_to(self, batch_id: UUID) -> int:
         """The position up to which verdicts are committed."""
         query = select(batches.c.hydrate_position).where(batches.c.id == batch_id)
@@ -208,10 +191,10 @@ class OutputStore:
             await self._mark_invalid(connection, batch_id, verdicts)
 
     async def _copy_outputs(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
-        async with copying(connection, _COPY) as copy:
-            for verdict in verdicts:
-                if verdict.output is not None or verdict.tool_calls is not None:
-                    await copy.write_row((batch_id, verdict.position, verdict.output, verdict.tool_calls))
+        rows = output_rows(batch_id, verdicts)
+        if rows:
+            async with copying(connection, COPY_OUTPUTS) as copy:
+                await copy.write(rows)
 
     async def _mark_invalid(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
         invalid = [

@@ -13,7 +13,7 @@ import pytest
 from overnight.batches import Cost, Outcome, Usage
 from overnight.errors import MissingExtraError
 from overnight.exports import COLUMNS, ExportFormat, export, open_writer
-from overnight.storage.outputs import Verdict
+from overnight.storage.answers import Verdict
 from overnight.storage.store import Store
 from tests.integration.rows import ROOM, block, each, filled, new_batch, new_entry, result
 

@@ -7,7 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import Outcome
-from overnight.storage.outputs import HydrateConflictError, StoredEntry, Verdict
+from overnight.storage.answers import Verdict
+from overnight.storage.outputs import HydrateConflictError, StoredEntry
 from overnight.storage.store import Store
 from tests.integration.rows import ROOM, all_rows, block, each, new_batch, new_entry, over, report, result
 

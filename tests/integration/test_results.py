@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import BatchStatus, Cost, Outcome, Usage
 from overnight.providers.base import ResultPosition
+from overnight.storage.answers import Verdict
 from overnight.storage.batches import MAX_AGE_EXCEEDED
-from overnight.storage.outputs import Verdict
 from overnight.storage.results import IngestConflictError, Stray
 from overnight.storage.store import Store
 from tests.integration.rows import COST, USAGE, accepted, all_rows, block, over, report, result

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from overnight.errors import BatchOpenError, UnknownBatchError
 from overnight.ids import new_batch_id
 from overnight.storage import retention
-from overnight.storage.outputs import Verdict
+from overnight.storage.answers import Verdict
 from overnight.storage.results import Stray
 from overnight.storage.store import Store
 from tests.integration.rows import COST, all_rows, block, filled, over, result

@@ -238,7 +238,9 @@ tokens = st.integers(0, 2**31 - 1)
 
 
 @given(
-    st.sampled_from([("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"), ("openai", "mine"), ("openai", "?")]),
+    st.sampled_from(
+        [("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"), ("openai", "mine"), ("openai", "?")]
+    ),
     st.tuples(tokens, st.sampled_from([0, 7]) | tokens, st.just(0) | tokens, st.just(0) | tokens, tokens),
 )
 @example(("openai", "gpt-4o-mini"), (1_000, 100, 10, 1, 5))

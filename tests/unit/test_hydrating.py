@@ -14,7 +14,8 @@ from overnight.hydrating import verdict_of
 from overnight.providers import provider_facts
 from overnight.providers.base import Response
 from overnight.reading import entry_of
-from overnight.storage.outputs import StoredEntry, Verdict
+from overnight.storage.answers import Verdict
+from overnight.storage.outputs import StoredEntry
 from overnight.tasks import Task
 
 FACTS = provider_facts("openai")

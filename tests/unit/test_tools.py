@@ -16,7 +16,7 @@ from overnight.provider_tools import CodeExecution, WebSearch
 from overnight.providers import provider_facts
 from overnight.providers.base import Prompt
 from overnight.reading import entry_of
-from overnight.storage.outputs import Verdict
+from overnight.storage.answers import Verdict
 from overnight.tasks import Task
 from overnight.tools import ToolContext, load_calls, tool_of
 from tests.unit.test_hydrating import stored
