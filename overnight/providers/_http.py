@@ -25,6 +25,7 @@ from overnight.errors import (
 from overnight.providers._faults import Dialect, Repeat, error_class, silence_class
 from overnight.providers._headers import instant, is_rest, retry_after
 from overnight.providers._jsonl import BOM, LineSplitter
+from overnight.providers._transport import in_large_pieces
 from overnight.providers.base import LineBlock, ResultPosition
 from overnight.spans import provider_call
 
@@ -120,7 +121,7 @@ class Api:
             headers={"user-agent": "overnight"} | _checked(headers),
             follow_redirects=False,
             timeout=TIMEOUTS,
-            transport=transport,
+            transport=transport or in_large_pieces(),
         )
 
     async def aclose(self) -> None:
