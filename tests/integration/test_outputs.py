@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import Outcome
-from overnight.storage.answers import Verdict
+from overnight.storage.answers import Answer, Verdict
 from overnight.storage.outputs import HydrateConflictError, StoredEntry
 from overnight.storage.store import Store
 from tests.integration.rows import ROOM, all_rows, block, each, new_batch, new_entry, over, report, result
@@ -61,12 +61,13 @@ async def test_of_many_who_hydrate_the_same_page_one_does(store: Store) -> None:
     assert sum(isinstance(error, HydrateConflictError) for error in found) == 7
 
 
-async def test_hydration_goes_on_behind_what_is_committed(store: Store) -> None:
+async def test_hydration_goes_on_behind_what_is_committed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overnight.storage.answers.PAGE_ENTRIES", 1000)
     batch_id = await ingested(store, 2500, failed=(1100,))
     done: list[int] = []
     for _ in range(2):  # two lives, the first of which ends after a page
         position = await store.outputs.hydrated_to(batch_id)
-        async for page in store.outputs.pages(batch_id, after=position, outcomes=[Outcome.SUCCEEDED]):
+        async for page in store.outputs.answers(batch_id, after=position):
             verdicts = [Verdict(position=entry.position, output="0") for entry in page]
             await store.outputs.write(batch_id, verdicts, before=position, after=page[-1].position)
             position = page[-1].position
@@ -74,6 +75,22 @@ async def test_hydration_goes_on_behind_what_is_committed(store: Store) -> None:
             if len(done) <= 1000:
                 break
     assert done == [number for number in range(1, 2501) if number != 1100]
+
+
+async def test_answers_come_whole_in_pages_that_bytes_bound(store: Store) -> None:
+    new = new_batch()
+    coming = [
+        new_entry(task=None if number == 4 else "Ask", fields=None if number == 2 else "{}") for number in range(7)
+    ]
+    await store.entries.create_filled(new, each(coming), ROOM)
+    await store.batches.claim(new.id, f"batch-{new.id}")
+    lines = [result(number, line=str(number) * 2_500_000) for number in range(1, 7)]
+    await store.results.write(new.id, block([*lines, result(7, outcome=Outcome.ERRORED)], to=10))
+    pages = [page async for page in store.outputs.answers(new.id, after=1)]
+    assert [[answer.position for answer in page] for page in pages] == [[2, 3], [4, 6]]
+    second, third = pages[0]
+    assert second == Answer(position=2, custom_id="Ask-2", task="Ask", fields="{}", line="2" * 2_500_000)
+    assert third.fields is None
 
 
 async def test_the_end_of_hydration_counts_the_final_outcomes_once(store: Store) -> None:

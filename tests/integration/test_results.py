@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from overnight.batches import BatchStatus, Cost, Outcome, Usage
 from overnight.providers.base import ResultPosition
 from overnight.storage.answers import Verdict
 from overnight.storage.batches import MAX_AGE_EXCEEDED
+from overnight.storage.result_rows import PlainRows
 from overnight.storage.results import IngestConflictError, Stray
 from overnight.storage.store import Store
 from tests.integration.rows import COST, USAGE, accepted, all_rows, block, over, report, result
@@ -115,6 +117,28 @@ async def test_numbers_and_texts_come_back_as_they_were(store: Store) -> None:
     assert (page[0].usage, page[0].cost, page[0].line, page[0].reason) == (usage, cost, line, "\\N")
     batch = await store.results.finish(batch_id, price_version="v")
     assert (batch.usage, batch.cost) == (usage, cost)
+
+
+async def test_plain_rows_come_back_as_they_were(store: Store) -> None:
+    batch_id = await over(store, 3)
+    most = 2**31 - 1
+    line = '{"t":"\u2028\x85\N{GRINNING FACE} \\u0000 \\\\N \\t \\n", "x":\t1}'
+    rows = PlainRows(batch_id, places=11)
+    rows.add(1, ("Ask-1", most, 1, 2, 3, most, 4), (9_007_199_254_740_990, 10), line.encode())
+    rows.add(2, ("Ask-2", 0, 0, 0, 0, 0, 0), (0, 10_000_000_000_000), b"{}")
+    rows.add(3, ("Ask-3", 7, 0, 0, 0, 8, 0), None, b"{}")
+    plain = replace(block([], to=1), plain=rows.data(), plain_count=len(rows))
+    await store.results.write(batch_id, plain)
+    (page,) = [page async for page in store.outputs.pages(batch_id)]
+    exact = Cost(billed=Decimal("9007.19925474099"), list_price=Decimal("0.00000000001"))
+    assert [entry.cost for entry in page] == [exact, Cost(billed=Decimal(0), list_price=Decimal(10)), UNKNOWN]
+    assert (page[0].usage.input_tokens, page[0].usage.output_tokens, page[0].line) == (most, most, line)
+    assert (page[0].usage.cache_write_1h_tokens, page[0].usage.reasoning_tokens) == (3, 4)
+    assert {entry.outcome for entry in page} == {Outcome.SUCCEEDED}
+    bad = PlainRows(batch_id, places=0)
+    bad.add(3, ("Ask-3", 0, 0, 0, 0, 0, 0), None, b"\xff")
+    with pytest.raises(PsycopgError, match="UTF8"):
+        await store.results.write(batch_id, replace(block([], before=at(1), to=2), plain=bad.data(), plain_count=1))
 
 
 async def test_strays_are_kept_as_bytes_and_every_line_is_counted(store: Store, engine: AsyncEngine) -> None:
