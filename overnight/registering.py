@@ -3,14 +3,15 @@ nothing is written before.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, cast
 from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import to_json
 
+from overnight.batches import OnAmbiguousSubmit
 from overnight.campaign_contracts import CampaignOptions
 from overnight.contracts import BatchOptions, BatchSpec, SpecEntry, faults
 from overnight.errors import ConfigurationError, EntryError, RequestError, UsageError
@@ -27,6 +28,20 @@ from overnight.tasks import ModelSettings, tasks
 OptionsT = TypeVar("OptionsT", bound=BatchOptions)
 
 
+class _Chosen(TypedDict):
+    """What is chosen for a batch and for a campaign alike."""
+
+    provider: str
+    model: str
+    endpoint: str
+    handler: str | None
+    handler_task_queue: str | None
+    handler_activity: str | None
+    metadata: Mapping[str, JsonValue]
+    on_ambiguous_submit: OnAmbiguousSubmit
+    schedule: PollSchedule
+
+
 def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewBatch:
     """The row of a batch, checked.
 
@@ -37,24 +52,7 @@ def new_batch(options: BatchOptions, batch_id: UUID, settings: Settings) -> NewB
         RequestError: the provider has no such endpoint.
         ConfigurationError: the poll schedule makes no sense, or the metadata cannot be stored.
     """
-    facts = provider_facts(options.provider)
-    check_model(facts, options.model, allow_unknown=options.allow_unknown_model, overrides=settings.prices)
-    if options.handler is not None and options.handler_task_queue is None:
-        # With a task queue of its own the handler lives in another process, which alone knows its names.
-        batch_handlers(options.handler)
-    return NewBatch(
-        id=batch_id,
-        provider=facts.name,
-        model=options.model,
-        endpoint=choose_endpoint(facts, options.endpoint),
-        handler=options.handler,
-        handler_task_queue=options.handler_task_queue,
-        handler_activity=options.handler_activity,
-        max_cost=options.max_cost,
-        metadata=_storable(options.metadata),
-        on_ambiguous_submit=options.on_ambiguous_submit,
-        schedule=_schedule(options.poll_waits, options.max_age, settings.schedule),
-    )
+    return NewBatch(id=batch_id, max_cost=options.max_cost, **_chosen(options, settings, batch_handlers))
 
 
 def checked(kind: type[OptionsT], **options: Any) -> OptionsT:
@@ -86,12 +84,25 @@ def new_campaign(options: CampaignOptions, campaign_id: UUID, settings: Settings
     Raises:
         UsageError: as for a batch.
     """
+    return NewCampaign(
+        id=campaign_id,
+        max_age=options.campaign_max_age,
+        rounds=options.rounds,
+        retry_invalid=options.retry_invalid,
+        max_concurrent_batches=options.max_concurrent_batches,
+        max_batch_entries=options.max_batch_entries,
+        max_cost=options.max_cost,
+        **_chosen(options, settings, campaign_handlers),
+    )
+
+
+def _chosen(options: BatchOptions, settings: Settings, find_handler: Callable[[str], object]) -> _Chosen:
     facts = provider_facts(options.provider)
     check_model(facts, options.model, allow_unknown=options.allow_unknown_model, overrides=settings.prices)
     if options.handler is not None and options.handler_task_queue is None:
-        campaign_handlers(options.handler)
-    return NewCampaign(
-        id=campaign_id,
+        # With a task queue of its own the handler lives in another process, which alone knows its names.
+        find_handler(options.handler)
+    return _Chosen(
         provider=facts.name,
         model=options.model,
         endpoint=choose_endpoint(facts, options.endpoint),
@@ -101,12 +112,6 @@ def new_campaign(options: CampaignOptions, campaign_id: UUID, settings: Settings
         metadata=_storable(options.metadata),
         on_ambiguous_submit=options.on_ambiguous_submit,
         schedule=_schedule(options.poll_waits, options.max_age, settings.schedule),
-        max_age=options.campaign_max_age,
-        rounds=options.rounds,
-        retry_invalid=options.retry_invalid,
-        max_concurrent_batches=options.max_concurrent_batches,
-        max_batch_entries=options.max_batch_entries,
-        max_cost=options.max_cost,
     )
 
 

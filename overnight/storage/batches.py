@@ -5,7 +5,7 @@ workers, retries or zombies try: the first one wins and the others learn what it
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -65,53 +65,35 @@ def usage_of(row: Row[Any]) -> Usage:
     )
 
 
+def plain_values(row: Row[Any], kind: type[Any]) -> dict[str, Any]:
+    """The columns that stand in a value of this kind as they are, and under the same name."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in row._asdict().items() if name in names}
+
+
 def batch_of(row: Row[Any]) -> Batch:
     """The value of a row."""
-    return Batch(
-        id=row.id,
-        provider=row.provider,
-        model=row.model,
-        endpoint=row.endpoint,
-        status=BatchStatus(row.status),
-        handler=row.handler,
-        handler_task_queue=row.handler_task_queue,
-        handler_activity=row.handler_activity,
-        parent_batch_id=row.parent_batch_id,
-        max_cost=row.max_cost,
-        campaign_id=row.campaign_id,
-        number=row.number,
-        round=row.round,
-        metadata=row.metadata,
-        schedule=PollSchedule(waits=tuple(row.poll_waits), max_age=row.max_age),
-        on_ambiguous_submit=OnAmbiguousSubmit(row.on_ambiguous_submit),
-        created_at=row.created_at,
-        sealed_at=row.sealed_at,
-        submitted_at=row.submitted_at,
-        ended_at=row.ended_at,
-        ingested_at=row.ingested_at,
-        hydrated_at=row.hydrated_at,
-        handler_dispatched_at=row.handler_dispatched_at,
-        pruned_at=row.pruned_at,
-        results_lost_at=row.results_lost_at,
-        cancel_requested_at=row.cancel_requested_at,
-        workflow_id=row.workflow_id,
-        provider_batch_id=row.provider_batch_id,
-        provider_details=row.provider_details,
-        progress=Progress(total=row.progress_total, done=row.progress_done, failed=row.progress_failed),
-        entry_count=row.entry_count,
-        input_count=row.input_count,
-        request_bytes=row.request_bytes,
-        outcomes={Outcome(word): count for word, count in row.outcomes.items()},
-        retried={Outcome(word): count for word, count in row.retried.items()},
-        usage=usage_of(row),
-        cost=Cost(billed=row.cost, list_price=row.list_cost),
-        price_version=row.price_version,
-        failure_code=row.failure_code,
-        failure_reason=row.failure_reason,
-        last_error=row.last_error,
-        trouble_code=row.trouble_code,
-        trouble_since=row.trouble_since,
-    )
+    derived: dict[str, Any] = {
+        "status": BatchStatus(row.status),
+        "schedule": PollSchedule(waits=tuple(row.poll_waits), max_age=row.max_age),
+        "on_ambiguous_submit": OnAmbiguousSubmit(row.on_ambiguous_submit),
+        "progress": Progress(total=row.progress_total, done=row.progress_done, failed=row.progress_failed),
+        "outcomes": {Outcome(word): count for word, count in row.outcomes.items()},
+        "retried": {Outcome(word): count for word, count in row.retried.items()},
+        "usage": usage_of(row),
+        "cost": Cost(billed=row.cost, list_price=row.list_cost),
+    }
+    return Batch(**plain_values(row, Batch) | derived)
+
+
+def new_values(new: Any) -> dict[str, Any]:
+    """The columns of a `NewBatch`, or of a `NewCampaign`: all but max age, which has another meaning in each."""
+    return {
+        **{field.name: getattr(new, field.name) for field in fields(new) if field.name != "schedule"},
+        "metadata": dict(new.metadata),
+        "on_ambiguous_submit": new.on_ambiguous_submit.value,
+        "poll_waits": list(new.schedule.waits),
+    }
 
 
 def _settled(batch: Batch, report: ProviderReport) -> tuple[BatchStatus, str | None, str | None]:
@@ -129,25 +111,7 @@ def _settled(batch: Batch, report: ProviderReport) -> tuple[BatchStatus, str | N
 
 async def insert_batch(connection: AsyncConnection, new: NewBatch) -> bool:
     """Add the row of a `pending` batch, in the caller's transaction; false where there is one of this id already."""
-    statement = insert(batches).values(
-        id=new.id,
-        provider=new.provider,
-        model=new.model,
-        endpoint=new.endpoint,
-        handler=new.handler,
-        handler_task_queue=new.handler_task_queue,
-        handler_activity=new.handler_activity,
-        parent_batch_id=new.parent_batch_id,
-        filling_token=new.filling_token,
-        max_cost=new.max_cost,
-        campaign_id=new.campaign_id,
-        number=new.number,
-        round=new.round,
-        metadata=dict(new.metadata),
-        poll_waits=list(new.schedule.waits),
-        max_age=new.schedule.max_age,
-        on_ambiguous_submit=new.on_ambiguous_submit.value,
-    )
+    statement = insert(batches).values(**new_values(new), max_age=new.schedule.max_age)
     # Waits for a transaction that inserts the same id, and learns how it ended.
     statement = statement.on_conflict_do_nothing(index_elements=["id"])
     return (await connection.execute(statement.returning(batches.c.id))).one_or_none() is not None

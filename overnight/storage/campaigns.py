@@ -21,7 +21,7 @@ from overnight.errors import (
     UnknownCampaignError,
 )
 from overnight.schedule import PollSchedule
-from overnight.storage.batches import MAX_AGE_EXCEEDED, batch_of, cleared
+from overnight.storage.batches import MAX_AGE_EXCEEDED, batch_of, cleared, new_values, plain_values
 from overnight.storage.tables import batches, campaigns, submissions
 from overnight.storage.troubles import Troubled
 
@@ -74,7 +74,6 @@ class Seen:
 
 def campaign_of(row: Row[Any], parts: Sequence[Batch]) -> Campaign:
     """The value of a row and the rows of its batches."""
-    plain = {name: value for name, value in row._asdict().items() if name in Campaign.__dataclass_fields__}
     statuses = [part.status for part in parts]
     derived: dict[str, Any] = {
         "status": BatchStatus(row.status),
@@ -86,7 +85,7 @@ def campaign_of(row: Row[Any], parts: Sequence[Batch]) -> Campaign:
         "usage": whole_usage(parts),
         "cost": whole_cost(parts),
     }
-    return Campaign(**plain | derived)
+    return Campaign(**plain_values(row, Campaign) | derived)
 
 
 async def lock_campaign(connection: AsyncConnection, campaign_id: UUID) -> Row[Any]:
@@ -114,13 +113,7 @@ def check_campaign_filler(row: Row[Any], token: UUID | None) -> None:
 
 async def insert_campaign(connection: AsyncConnection, new: NewCampaign) -> bool:
     """Add the row of a `pending` campaign, in the caller's transaction; false where there is one of this id."""
-    values = {
-        **{name: getattr(new, name) for name in new.__dataclass_fields__ if name != "schedule"},
-        "metadata": dict(new.metadata),
-        "on_ambiguous_submit": new.on_ambiguous_submit.value,
-        "poll_waits": list(new.schedule.waits),
-        "batch_max_age": new.schedule.max_age,
-    }
+    values = new_values(new) | {"batch_max_age": new.schedule.max_age}
     statement = insert(campaigns).values(values).on_conflict_do_nothing(index_elements=["id"])
     return (await connection.execute(statement.returning(campaigns.c.id))).one_or_none() is not None
 

@@ -7,6 +7,7 @@ the two.
 """
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -72,17 +73,35 @@ def _token_columns() -> list[Column[int]]:
     return [_tokens(f"{name}_tokens") for name in names]
 
 
+def _subject_columns() -> list[Column[Any]]:
+    """What a batch and a campaign are both asked of, and handled by."""
+    return [
+        Column("id", UUID(as_uuid=True), primary_key=True),
+        Column("provider", Text, nullable=False),
+        Column("model", Text, nullable=False),
+        Column("endpoint", Text, nullable=False),
+        Column("status", Text, nullable=False, server_default=text("'pending'")),
+        Column("handler", Text),
+        Column("handler_task_queue", Text),
+        Column("handler_activity", Text, comment="a Temporal activity, run instead of a handler class"),
+    ]
+
+
+def _trouble_columns() -> list[Column[Any]]:
+    """What went wrong with a batch or a campaign, and what does now."""
+    return [
+        Column("failure_code", Text),
+        Column("failure_reason", Text),
+        Column("last_error", Text, comment="a step's newest failure, in full: it may quote entries, so it stays here"),
+        Column("trouble_code", Text, comment="what keeps a step from succeeding, while something does"),
+        _instant("trouble_since"),
+    ]
+
+
 campaigns = Table(
     "campaigns",
     metadata,
-    Column("id", UUID(as_uuid=True), primary_key=True),
-    Column("provider", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("endpoint", Text, nullable=False),
-    Column("status", Text, nullable=False, server_default=text("'pending'")),
-    Column("handler", Text),
-    Column("handler_task_queue", Text),
-    Column("handler_activity", Text, comment="a Temporal activity, run instead of a handler class"),
+    *_subject_columns(),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("poll_waits", ARRAY(Interval), nullable=False),
     Column("batch_max_age", Interval, nullable=False, comment="of each of its batches"),
@@ -109,11 +128,7 @@ campaigns = Table(
     _instant("ended_at"),
     _instant("handler_dispatched_at"),
     Column("skipped_round", Text, comment="why no further round was asked, where one was due"),
-    Column("failure_code", Text),
-    Column("failure_reason", Text),
-    Column("last_error", Text, comment="a step's newest failure, in full: it may quote entries, so it stays here"),
-    Column("trouble_code", Text, comment="what keeps a step from succeeding, while something does"),
-    _instant("trouble_since"),
+    *_trouble_columns(),
     _one_of("status", BatchStatus),
     _one_of("on_ambiguous_submit", OnAmbiguousSubmit),
     CheckConstraint(_TERMINAL_HAS_END, name="terminal_has_end"),
@@ -128,14 +143,7 @@ Index(
 batches = Table(
     "batches",
     metadata,
-    Column("id", UUID(as_uuid=True), primary_key=True),
-    Column("provider", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("endpoint", Text, nullable=False),
-    Column("status", Text, nullable=False, server_default=text("'pending'")),
-    Column("handler", Text),
-    Column("handler_task_queue", Text),
-    Column("handler_activity", Text, comment="a Temporal activity, run instead of a handler class"),
+    *_subject_columns(),
     Column("parent_batch_id", ForeignKey("overnight.batches.id", ondelete="SET NULL")),
     Column("filling_token", UUID(as_uuid=True), comment="who may fill a batch that is created by its key"),
     Column("campaign_id", ForeignKey(campaigns.c.id, ondelete="CASCADE")),
@@ -171,11 +179,7 @@ batches = Table(
     Column("progress_total", Integer, nullable=False, server_default=text("0")),
     Column("progress_done", Integer, nullable=False, server_default=text("0")),
     Column("progress_failed", Integer, nullable=False, server_default=text("0")),
-    Column("failure_code", Text),
-    Column("failure_reason", Text),
-    Column("last_error", Text, comment="a step's newest failure, in full: it may quote entries, so it stays here"),
-    Column("trouble_code", Text, comment="what keeps a step from succeeding, while something does"),
-    _instant("trouble_since"),
+    *_trouble_columns(),
     Column("ingest_source", Text, nullable=False, server_default=text("''")),
     Column("ingest_offset", BigInteger, nullable=False, server_default=text("0")),
     Column("hydrate_position", Integer, nullable=False, server_default=text("0")),
