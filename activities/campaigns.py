@@ -6,7 +6,6 @@ from uuid import UUID
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities.services import Services
 from overnight import contracts
@@ -23,11 +22,12 @@ from overnight.campaign_contracts import (
 )
 from overnight.campaigns import Campaign
 from overnight.costs import price_version
-from overnight.errors import CostLimitError, TemporalError
+from overnight.errors import CostLimitError
 from overnight.handling.failures import step, translated
 from overnight.handling.heartbeats import heartbeating
 from overnight.spending import seal_campaign_within_cost
 from overnight.storage.batches import MAX_AGE_EXCEEDED
+from overnight.temporal import status_of
 
 # What a workflow that came to no end of its own leaves behind. One that completed has its batch dispatched.
 _LOST = frozenset(
@@ -146,10 +146,5 @@ async def _lost(temporal: Client, batch_ids: Sequence[UUID]) -> list[UUID]:
 
 
 async def _is_lost(temporal: Client, batch_id: UUID) -> bool:
-    try:
-        description = await temporal.get_workflow_handle(contracts.workflow_id(batch_id)).describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return True
-        raise TemporalError(f"Temporal cannot say how batch {batch_id} is: {error.message}") from None
-    return description.status in _LOST
+    status = await status_of(temporal, contracts.workflow_id(batch_id))
+    return status is None or status in _LOST

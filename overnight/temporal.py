@@ -1,9 +1,9 @@
 """How Temporal is reached: from the client, from workers, from the command line, always in the same way."""
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from overnight.codec import data_converter
 from overnight.errors import TemporalError
@@ -55,3 +55,17 @@ async def check_namespace(client: Client) -> None:
             f"Temporal's namespace {client.namespace!r} cannot be used: {error.message}. "
             f"Set TEMPORAL_NAMESPACE, or create it: temporal operator namespace create -n {client.namespace}"
         ) from None
+
+
+async def status_of(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
+    """How the newest run of a workflow is; None where Temporal knows no such workflow.
+
+    Raises:
+        TemporalError: Temporal does not answer.
+    """
+    try:
+        return (await client.get_workflow_handle(workflow_id).describe()).status
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise TemporalError(f"Temporal cannot say how workflow {workflow_id} is: {error.message}") from None

@@ -12,7 +12,7 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from overnight import campaign_contracts, contracts
 from overnight.batches import Batch
@@ -21,6 +21,7 @@ from overnight.campaigns import Campaign
 from overnight.client import Overnight
 from overnight.contracts import BatchStart
 from overnight.errors import TemporalError
+from overnight.temporal import status_of
 
 
 class Problem(StrEnum):
@@ -77,12 +78,9 @@ async def lost_campaigns(overnight: Overnight) -> list[Campaign]:
 
 
 async def _problem(temporal: Client, workflow_id: str) -> Problem | None:
-    try:
-        status = (await temporal.get_workflow_handle(workflow_id).describe()).status
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return Problem.NO_WORKFLOW
-        raise TemporalError(f"Temporal cannot say how workflow {workflow_id} is: {error.message}") from None
+    status = await status_of(temporal, workflow_id)
+    if status is None:
+        return Problem.NO_WORKFLOW
     return None if status is WorkflowExecutionStatus.RUNNING else Problem.WORKFLOW_CLOSED
 
 
