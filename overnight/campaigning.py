@@ -1,8 +1,8 @@
 """CampaignHandle: any number of entries, to be added, submitted, watched and read."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from overnight import campaign_contracts
@@ -13,22 +13,19 @@ from overnight.contracts import CANCEL
 from overnight.errors import BatchClosedError
 from overnight.estimates import Estimate, estimate
 from overnight.handles import Handle
-from overnight.intake import Intake, Item, iterate
+from overnight.intake import Intake, Items, iterate
 from overnight.planning import Share
 from overnight.providers import provider_facts
 from overnight.reading import campaign_entries
 from overnight.spending import seal_campaign_within_cost
 from overnight.storage.campaigns import NewCampaign
-from overnight.storage.entries import NewEntry
 from overnight.tasks import Task
 
 if TYPE_CHECKING:
     from overnight.client import Overnight
 
-OutputT = TypeVar("OutputT")
 
-
-class CampaignHandle(Handle):
+class CampaignHandle(Handle[Campaign]):
     """One campaign, to be filled, submitted, watched and read."""
 
     _what = "campaign"
@@ -49,21 +46,7 @@ class CampaignHandle(Handle):
         """Its batches of all rounds, in the order in which they were filled."""
         return await self._store.campaigns.batches(self.id)
 
-    async def add(self, item: Item, *, custom_id: str | None = None) -> None:
-        """Add one entry. For many, `add_all` is far quicker.
-
-        Args:
-            item: a Task, or a RawRequest.
-            custom_id: what results are matched by; by default the Task's name and a number.
-
-        Raises:
-            UsageError: of the kind that says what is wrong. Nothing was added.
-        """
-        await self.add_all([item], custom_id=lambda _: custom_id)
-
-    async def add_all(
-        self, items: Iterable[Item] | AsyncIterable[Item], *, custom_id: Callable[[Any], str | None] | None = None
-    ) -> int:
+    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:
         """Add any number of entries, or, if anything is wrong with any of them, none; returns how many.
 
         They stream into the database, straight into batches of the provider's size: each is opened when the one before
@@ -83,14 +66,10 @@ class CampaignHandle(Handle):
         """
         campaign = await self.get()
         facts = provider_facts(campaign.provider)
-        intake = Intake(facts, model=campaign.model, endpoint=campaign.endpoint)
+        rendered = Intake(facts, model=campaign.model, endpoint=campaign.endpoint).entries(items, custom_id)
         share = Share.of(facts.limits, frame_bytes=facts.frame_bytes, max_entries=campaign.max_batch_entries)
 
-        async def rendered() -> AsyncIterator[NewEntry]:
-            async for item in iterate(items):
-                yield intake.entry(item, custom_id(item) if custom_id else None)
-
-        return await self._store.filling.add(self.id, rendered(), share, filling_token=self._filling_token)
+        return await self._store.filling.add(self.id, rendered, share, filling_token=self._filling_token)
 
     async def estimate(self) -> Estimate:
         """What the first round will use and cost, from the entries it has by now; nothing is sent for it.
@@ -126,15 +105,6 @@ class CampaignHandle(Handle):
             summary=f"{campaign.entry_count} entries for {campaign.model}",
         )
 
-    async def wait(self) -> Campaign:
-        """Wait until the campaign is over and its handler has run, and return it.
-
-        Raises:
-            TemporalError: the workflow was terminated, or Temporal does not answer.
-        """
-        await self._finish()
-        return await self.get()
-
     async def progress(self) -> CampaignProgress:
         """What the campaign's workflow is doing right now.
 
@@ -155,44 +125,19 @@ class CampaignHandle(Handle):
         await self._store.campaigns.request_cancel(self.id)
         await self._signal(CANCEL)
 
-    async def _workflow_id(self) -> str:
-        return (await self.get()).workflow_id or campaign_contracts.workflow_id(self.id)
+    def _own_workflow_id(self) -> str:
+        return campaign_contracts.workflow_id(self.id)
 
-    async def _is_handled(self) -> bool:
-        return (await self.get()).handler_dispatched_at is not None
-
-    @overload
-    def entries(
-        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[OutputT]]: ...
-
-    @overload
-    def entries(
-        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[Any]]: ...
-
-    def entries(
-        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    def _stream_entries(
+        self, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
     ) -> AsyncIterator[Entry[Any]]:
-        """Stream the entries, each once, with its latest attempt; `entry.earlier` has those of earlier rounds. They
-        come in the order of adding, those that were asked again after all others.
-
-        Args:
-            task: only entries of this Task, with its type of output.
-            outcomes: only entries whose latest attempt has one of these outcomes.
-        """
         return campaign_entries(self._store, self.id, task, outcomes)
 
 
 class _Submitted(CampaignHandle):
     """A campaign that an earlier run of the same code has filled and handed over: doing that again is done already."""
 
-    async def add_all(
-        self,
-        items: Iterable[Item] | AsyncIterable[Item],
-        *,
-        custom_id: Callable[[Any], str | None] | None = None,  # noqa: ARG002 - nothing is added
-    ) -> int:
+    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:  # noqa: ARG002 - nothing is added
         return sum([1 async for _ in iterate(items)])
 
     async def submit(self) -> None:

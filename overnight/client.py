@@ -1,11 +1,11 @@
 """Overnight: the client. Create a batch, fill it, submit it, wait for it or go home."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
 from temporalio.client import Client
@@ -21,7 +21,7 @@ from overnight.estimates import Estimate, estimate, seal_within_cost
 from overnight.handlers import BatchHandler, CampaignHandler, handlers
 from overnight.handles import Handle
 from overnight.ids import new_batch_id
-from overnight.intake import Intake, Item, iterate, room
+from overnight.intake import Intake, Items, iterate, room
 from overnight.keys import Keys
 from overnight.providers import provider_facts
 from overnight.reading import entries
@@ -29,20 +29,18 @@ from overnight.registering import check_key, checked, new_batch, new_campaign
 from overnight.running import run
 from overnight.settings import Settings
 from overnight.storage.batches import NewBatch
-from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
 from overnight.tasks import Task
 from overnight.temporal import connect_temporal
 from overnight.wording import details_of, summary_of
 
 OutputT = TypeVar("OutputT")
-Items = Iterable[Item] | AsyncIterable[Item]
 
 # A process that exits right after temporalio's last call can crash (sdk-python issue 300); this much later it does not.
 _LAST_CALL_SETTLES = 0.05
 
 
-class BatchHandle(Handle):
+class BatchHandle(Handle[Batch]):
     """One batch, to be filled, submitted, watched and read."""
 
     _what = "batch"
@@ -58,18 +56,6 @@ class BatchHandle(Handle):
             UnknownBatchError: there is no such batch.
         """
         return await self._store.batches.get(self.id)
-
-    async def add(self, item: Item, *, custom_id: str | None = None) -> None:
-        """Add one entry. For many, `add_all` is far quicker.
-
-        Args:
-            item: a Task, or a RawRequest.
-            custom_id: what results are matched by; by default the Task's name and a number.
-
-        Raises:
-            UsageError: of the kind that says what is wrong. Nothing was added.
-        """
-        await self.add_all([item], custom_id=lambda _: custom_id)
 
     async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:
         """Add many entries, or, if anything is wrong with any of them, none; returns how many.
@@ -91,13 +77,8 @@ class BatchHandle(Handle):
         """
         batch = await self.get()
         facts = provider_facts(batch.provider)
-        intake = Intake(facts, model=batch.model, endpoint=batch.endpoint)
-
-        async def rendered() -> AsyncIterator[NewEntry]:
-            async for item in iterate(items):
-                yield intake.entry(item, custom_id(item) if custom_id else None)
-
-        return await self._store.entries.add(self.id, rendered(), room(facts), filling_token=self._filling_token)
+        rendered = Intake(facts, model=batch.model, endpoint=batch.endpoint).entries(items, custom_id)
+        return await self._store.entries.add(self.id, rendered, room(facts), filling_token=self._filling_token)
 
     async def estimate(self) -> Estimate:
         """What the batch will use and cost, from the entries it has by now; nothing is sent for it.
@@ -136,15 +117,6 @@ class BatchHandle(Handle):
             details=details_of(batch),
         )
 
-    async def wait(self) -> Batch:
-        """Wait until the batch is over and its handler has run, and return it.
-
-        Raises:
-            TemporalError: the workflow was terminated, or Temporal does not answer.
-        """
-        await self._finish()
-        return await self.get()
-
     async def progress(self) -> ProgressReport:
         """What the batch's workflow is doing right now.
 
@@ -164,31 +136,12 @@ class BatchHandle(Handle):
         await self._store.batches.request_cancel(self.id)
         await self._signal(contracts.CANCEL)
 
-    async def _workflow_id(self) -> str:
-        return (await self.get()).workflow_id or contracts.workflow_id(self.id)
+    def _own_workflow_id(self) -> str:
+        return contracts.workflow_id(self.id)
 
-    async def _is_handled(self) -> bool:
-        return (await self.get()).handler_dispatched_at is not None
-
-    @overload
-    def entries(
-        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[OutputT]]: ...
-
-    @overload
-    def entries(
-        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[Any]]: ...
-
-    def entries(
-        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    def _stream_entries(
+        self, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
     ) -> AsyncIterator[Entry[Any]]:
-        """Stream the entries in the order of adding, with whatever is known of them by now.
-
-        Args:
-            task: only entries of this Task, with its type of output.
-            outcomes: only entries with one of these outcomes.
-        """
         return entries(self._store, self.id, task, outcomes)
 
 

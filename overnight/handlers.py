@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 from overnight.batches import Batch, Entry, Outcome
 from overnight.campaigns import Campaign
 from overnight.errors import UnknownHandlerError
+from overnight.reading import HasEntries
 from overnight.registry import Names
 from overnight.storage.dispatches import Connection
 from overnight.tasks import Task
@@ -15,7 +16,6 @@ from overnight.tasks import Task
 if TYPE_CHECKING:
     from overnight.client import Overnight
 
-OutputT = TypeVar("OutputT")
 HandlerT = TypeVar("HandlerT", bound="Handler")
 
 
@@ -38,7 +38,7 @@ class Dispatched(Protocol):
         ...
 
 
-class Handler:
+class Handler(HasEntries):
     """What the handlers of batches and of campaigns have in common: hooks, entries, and one transaction."""
 
     def __init__(self, subject: Batch | Campaign, dispatched: Dispatched) -> None:
@@ -66,25 +66,9 @@ class Handler:
     async def on_failure(self) -> None:
         """It was canceled, expired or failed; its `failure_reason` says why."""
 
-    @overload
-    def entries(
-        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[OutputT]]: ...
-
-    @overload
-    def entries(
-        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
-    ) -> AsyncIterator[Entry[Any]]: ...
-
-    def entries(
-        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    def _stream_entries(
+        self, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
     ) -> AsyncIterator[Entry[Any]]:
-        """Stream the entries in the order of adding; they need not fit in memory.
-
-        Args:
-            task: only entries of this Task, with its type of output.
-            outcomes: only entries with one of these outcomes.
-        """
         return self._dispatched.entries(self._subject.id, task, outcomes)
 
     @property

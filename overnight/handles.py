@@ -1,6 +1,7 @@
 """What the handles of batches and of campaigns have in common: the workflow behind them."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -10,20 +11,55 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from overnight import contracts
+from overnight.batches import Batch
+from overnight.campaigns import Campaign
 from overnight.errors import BatchClosedError, TemporalError
+from overnight.intake import Item, Items
+from overnight.reading import HasEntries
 
 if TYPE_CHECKING:
     from overnight.client import Overnight
 
+SubjectT = TypeVar("SubjectT", bound=Batch | Campaign)
 
-class Handle:
-    """Something that a workflow looks after."""
+
+class Handle(HasEntries, Generic[SubjectT]):
+    """Something that is filled with entries, and that a workflow looks after."""
 
     _what: ClassVar[str]
 
     def __init__(self, overnight: "Overnight", subject_id: UUID) -> None:
         self._overnight, self._store, self._settings = overnight, overnight.store, overnight.settings
         self.id = subject_id
+
+    async def get(self) -> SubjectT:
+        """What the database knows of it now."""
+        raise NotImplementedError
+
+    async def add(self, item: Item, *, custom_id: str | None = None) -> None:
+        """Add one entry. For many, `add_all` is far quicker.
+
+        Args:
+            item: a Task, or a RawRequest.
+            custom_id: what results are matched by; by default the Task's name and a number.
+
+        Raises:
+            UsageError: of the kind that says what is wrong. Nothing was added.
+        """
+        await self.add_all([item], custom_id=lambda _: custom_id)
+
+    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:
+        """Add many entries, or, if anything is wrong with any of them, none; returns how many."""
+        raise NotImplementedError
+
+    async def wait(self) -> SubjectT:
+        """Wait until it is over and its handler has run, and return it.
+
+        Raises:
+            TemporalError: the workflow was terminated, or Temporal does not answer.
+        """
+        await self._finish()
+        return await self.get()
 
     async def poll_now(self) -> None:
         """Have it looked at now instead of at the next scheduled time.
@@ -49,14 +85,13 @@ class Handle:
         """
         await self._signal(contracts.SKIP_HANDLER)
 
-    async def _workflow_id(self) -> str:
-        raise NotImplementedError
-
-    async def _is_handled(self) -> bool:
+    def _own_workflow_id(self) -> str:
+        """Of the workflow that it has, unless somebody else started another for it."""
         raise NotImplementedError
 
     async def _workflow(self) -> WorkflowHandle[Any, Any]:
-        return self._overnight.temporal.get_workflow_handle(await self._workflow_id())
+        workflow_id = (await self.get()).workflow_id or self._own_workflow_id()
+        return self._overnight.temporal.get_workflow_handle(workflow_id)
 
     async def _start(  # noqa: PLR0913 - what a workflow is started with
         self,
@@ -95,7 +130,7 @@ class Handle:
         except WorkflowFailureError as error:
             raise TemporalError(f"The workflow of {self._what} {self.id} did not finish: {error.cause}") from None
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND and await self._is_handled():
+            if error.status is RPCStatusCode.NOT_FOUND and (await self.get()).handler_dispatched_at:
                 return  # Temporal has forgotten the workflow, which is long over.
             raise TemporalError(f"Cannot wait for {self._what} {self.id}: {error.message}") from None
 

@@ -1,7 +1,7 @@
 """What users hand in, checked and rendered into entries that are ready to be sent."""
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +31,7 @@ class RawRequest:
 
 
 Item = Task[Any] | RawRequest
+Items = Iterable[Item] | AsyncIterable[Item]
 
 
 def check_model(
@@ -100,6 +101,15 @@ class Intake:
         except RequestError as error:
             raise RequestError(f"Entry {custom_id or f'number {self._number}'}: {error}") from None
 
+    async def entries(self, items: Items, custom_id: Callable[[Any], str | None] | None) -> AsyncIterator[NewEntry]:
+        """All of them, one after the other, as they are asked for.
+
+        Raises:
+            UsageError: as for one.
+        """
+        async for item in iterate(items):
+            yield self.entry(item, custom_id(item) if custom_id else None)
+
     def _check_id(self, custom_id: Any) -> None:
         """Ids come from the caller's data, where they may be numbers: how they become text is for the caller to say."""
         if not isinstance(custom_id, str) or not self._custom_id.fullmatch(custom_id):
@@ -155,7 +165,7 @@ def _label(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40]
 
 
-async def iterate(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+async def iterate(items: Items) -> AsyncIterator[Item]:
     """Any iterable, synchronous or not."""
     if isinstance(items, AsyncIterable):
         async for item in items:

@@ -1,7 +1,7 @@
 """Stored entries back into typed ones."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -12,8 +12,42 @@ from overnight.storage.store import Store
 from overnight.tasks import Task, tasks
 from overnight.tools import load_calls
 
+OutputT = TypeVar("OutputT")
 Reader = Callable[[Store, UUID, type[Task[Any]] | None, Collection[Outcome] | None], AsyncIterator[Entry[Any]]]
 """Streams the entries of a batch, or of a campaign."""
+
+
+class HasEntries:
+    """What entries are read from: the handles of batches and campaigns, and their handlers."""
+
+    def _stream_entries(
+        self, task: type[Task[Any]] | None, outcomes: Collection[Outcome] | None
+    ) -> AsyncIterator[Entry[Any]]:
+        raise NotImplementedError
+
+    @overload
+    def entries(
+        self, task: type[Task[OutputT]], *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[OutputT]]: ...
+
+    @overload
+    def entries(
+        self, task: None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]: ...
+
+    def entries(
+        self, task: type[Task[Any]] | None = None, *, outcomes: Collection[Outcome] | None = None
+    ) -> AsyncIterator[Entry[Any]]:
+        """Stream the entries in the order of adding, with what is known of them by now; they need not fit in memory.
+
+        A campaign's come once each, with their latest attempt, those that were asked again after all others;
+        `entry.earlier` has what came of them in earlier rounds.
+
+        Args:
+            task: only entries of this Task, with its type of output.
+            outcomes: only entries with one of these outcomes.
+        """
+        return self._stream_entries(task, outcomes)
 
 
 def entry_of(stored: StoredEntry, earlier: Sequence[StoredEntry] = ()) -> Entry[Any]:
