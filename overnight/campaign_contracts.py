@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from pydantic import Field
 from temporalio import activity
 
 from overnight.batches import BatchStatus, Outcome
-from overnight.contracts import BatchOptions, Handled, Payload, StartPayload, Trouble
+from overnight.contracts import BatchOptions, Handled, Payload, StartPayload, Trouble, by_name
 from overnight.pace import Pace
 from overnight.schedule import PollSchedule
 
@@ -226,13 +225,10 @@ async def settle_campaign(request: CampaignRef) -> CampaignSummary:
     raise NotImplementedError
 
 
-ACTIVITIES: Mapping[str, Any] = {
-    stub.__name__: stub
-    for stub in (
-        open_campaign,
-        look_at_batches,
-        stop_campaign,
-        plan_round,
-        settle_campaign,
-    )
-}
+ACTIVITIES = by_name(
+    open_campaign,
+    look_at_batches,
+    stop_campaign,
+    plan_round,
+    settle_campaign,
+)

@@ -401,19 +401,21 @@ async def clean_up(request: BatchRef) -> CleanUpReport:
     raise NotImplementedError
 
 
-ACTIVITIES: Mapping[str, Any] = {
-    stub.__name__: stub
-    for stub in (
-        open_batch,
-        upload_entries,
-        create_provider_batch,
-        fetch_status,
-        cancel_batch,
-        expire_batch,
-        ingest_results,
-        hydrate_results,
-        dispatch_handler,
-        report_trouble,
-        clean_up,
-    )
-}
+def by_name(*stubs: Any) -> Mapping[str, Any]:
+    """Activities' stubs, which have the names of the activities."""
+    return {stub.__name__: stub for stub in stubs}
+
+
+ACTIVITIES = by_name(
+    open_batch,
+    upload_entries,
+    create_provider_batch,
+    fetch_status,
+    cancel_batch,
+    expire_batch,
+    ingest_results,
+    hydrate_results,
+    dispatch_handler,
+    report_trouble,
+    clean_up,
+)

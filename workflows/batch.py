@@ -26,12 +26,12 @@ with workflow.unsafe.imports_passed_through():
     from overnight.texts import duration
     from workflows import options, texts
     from workflows.canceling import cancellation_as_signal
-    from workflows.handling import Handling
+    from workflows.handling import Handling, TakesOrders
     from workflows.showing import Showing
 
 
 @workflow.defn(name=contracts.WORKFLOW)
-class BatchWorkflow:
+class BatchWorkflow(TakesOrders):
     """Submits a batch, polls until it is over, and hands the results to its handler."""
 
     @workflow.init
@@ -296,17 +296,6 @@ class BatchWorkflow:
     def poll_now(self) -> None:
         """Look at the provider now instead of at the end of the present wait."""
         self._woken = True
-
-    @workflow.signal(name=contracts.RETRY_HANDLER)
-    def retry_handler(self) -> None:
-        """Run a handler that keeps failing again now, instead of at the end of its present wait."""
-        if self._step == "dispatch":
-            self._handling.retry()
-
-    @workflow.signal(name=contracts.SKIP_HANDLER)
-    def skip_handler(self) -> None:
-        """Do not run the handler, or not again: the batch is done without it."""
-        self._handling.skip()
 
     @workflow.signal(name=contracts.TROUBLE)
     def trouble(self, trouble: Trouble) -> None:

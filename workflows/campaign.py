@@ -31,12 +31,12 @@ with workflow.unsafe.imports_passed_through():
     from overnight.texts import duration
     from workflows import options, texts
     from workflows.canceling import cancellation_as_signal
-    from workflows.handling import Handling
+    from workflows.handling import Handling, TakesOrders
     from workflows.showing import Showing
 
 
 @workflow.defn(name=campaign_contracts.WORKFLOW)
-class CampaignWorkflow:
+class CampaignWorkflow(TakesOrders):
     """Runs batches, a bounded number at once, round after round, and hands all results to one handler.
 
     What the batches are up to is read from the database. That a child ends only makes the next look come at once, so
@@ -285,17 +285,6 @@ class CampaignWorkflow:
     def poll_now(self) -> None:
         """Look at the batches now instead of at the end of the present wait."""
         self._woken = True
-
-    @workflow.signal(name=contracts.RETRY_HANDLER)
-    def retry_handler(self) -> None:
-        """Run a handler that keeps failing again now, instead of at the end of its present wait."""
-        if self._step == "dispatch":
-            self._handling.retry()
-
-    @workflow.signal(name=contracts.SKIP_HANDLER)
-    def skip_handler(self) -> None:
-        """Do not run the handler, or not again: the campaign is done without it."""
-        self._handling.skip()
 
     @workflow.signal(name=contracts.TROUBLE)
     def trouble(self, trouble: Trouble) -> None:

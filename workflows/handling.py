@@ -167,6 +167,24 @@ class Handling:
             await workflow.execute_activity(contracts.report_trouble, trouble, summary=code, **options.TELL)
 
 
+class TakesOrders:
+    """A workflow that ends with a handler, and can be told about it."""
+
+    _step: str
+    _handling: Handling
+
+    @workflow.signal(name=contracts.RETRY_HANDLER)
+    def retry_handler(self) -> None:
+        """Run a handler that keeps failing again now, instead of at the end of its present wait."""
+        if self._step == "dispatch":
+            self._handling.retry()
+
+    @workflow.signal(name=contracts.SKIP_HANDLER)
+    def skip_handler(self) -> None:
+        """Do not run the handler, or not again: all is done without it."""
+        self._handling.skip()
+
+
 def _is_untaken(error: ActivityError) -> bool:
     """Whether nobody polled the task queue for as long as that was waited for."""
     return isinstance(error.cause, TemporalTimeoutError) and error.cause.type is TimeoutType.SCHEDULE_TO_START
