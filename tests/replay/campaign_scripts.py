@@ -1,6 +1,5 @@
 """Every path of a campaign's workflow, for the recorder."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import uuid4
@@ -9,7 +8,7 @@ from temporalio.client import WorkflowHandle
 
 from overnight.batches import BatchStatus
 from overnight.campaign_contracts import CampaignState
-from overnight.contracts import CANCEL, POLL_NOW, RETRY_HANDLER, SKIP_HANDLER, TROUBLE, Trouble, workflow_id
+from overnight.contracts import CANCEL, POLL_NOW, TROUBLE, Trouble, workflow_id
 from tests.workflow.campaign_stage import CampaignStage
 from tests.workflow.searchable import know_attributes
 
@@ -80,17 +79,12 @@ async def campaign_handler_retried_and_skipped(stage: CampaignStage) -> Workflow
     stage.rounds, stage.handler_failures, stage.lasting = [1], 5, timedelta(milliseconds=10)
     with stage.environment.auto_time_skipping_disabled():
         handle = await stage.start()
-        for order in (RETRY_HANDLER, SKIP_HANDLER):
-            runs = stage.handler_runs()
-            while stage.handler_runs() <= runs:
-                await asyncio.sleep(0.01)
-            await handle.signal(order)
+        await stage.order_handler_run_again_and_skipped(handle)
     return handle
 
 
 async def campaign_handled_by_an_activity(stage: CampaignStage) -> WorkflowHandle:
-    queue = f"{stage.queue}-users"
-    stage.opened = {"handler": None, "handler_activity": "send_report", "handler_task_queue": queue}
+    stage.opened = {"handler": None, "handler_activity": "send_report", "handler_task_queue": stage.users_queue}
     stage.rounds = [1]
     return await stage.start()
 

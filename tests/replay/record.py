@@ -21,8 +21,6 @@ from overnight.contracts import (
     CANCEL,
     POLL_NOW,
     PROGRESS,
-    RETRY_HANDLER,
-    SKIP_HANDLER,
     TROUBLE,
     PollState,
     ProgressReport,
@@ -122,11 +120,7 @@ async def handler_retried_and_skipped(stage: Stage) -> WorkflowHandle:
     stage.opened = {"provider_batch_id": "batch_1", "status": BatchStatus.ENDED}
     with stage.environment.auto_time_skipping_disabled():
         handle = await stage.start()
-        for order in (RETRY_HANDLER, SKIP_HANDLER):
-            runs = stage.names().count("dispatch_handler")
-            while [name for name, _ in stage.calls].count("dispatch_handler") <= runs:
-                await asyncio.sleep(0.01)
-            await handle.signal(order)
+        await stage.order_handler_run_again_and_skipped(handle)
     return handle
 
 

@@ -4,14 +4,12 @@ import asyncio
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from temporalio import activity, workflow
 from temporalio.client import WorkflowHandle
-from temporalio.exceptions import ApplicationError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -31,9 +29,10 @@ from overnight.campaign_contracts import (
     StopReport,
     StopRequest,
 )
-from overnight.contracts import BatchStart, BatchSummary, DispatchReport, DispatchRequest, bulk_task_queue
+from overnight.contracts import BatchStart, BatchSummary, bulk_task_queue
 from overnight.handling.process import Workers
 from overnight.schedule import DEFAULT_WAITS
+from tests.workflow.scripted import Scripted
 from workflows import CampaignWorkflow
 
 _STAGES: dict[str, "CampaignStage"] = {}
@@ -75,10 +74,9 @@ class TimedBatch:
 
 
 @dataclass
-class CampaignStage:
+class CampaignStage(Scripted):
     """What the activities answer, and what was done."""
 
-    environment: WorkflowEnvironment
     rounds: list[int] = field(default_factory=lambda: [3])
     """How many batches each round has."""
     allowed_rounds: int = 1
@@ -92,16 +90,11 @@ class CampaignStage:
     """Batches that are refused until they are told to go again."""
     sent_again: list[tuple[UUID, datetime]] = field(default_factory=list)
     lost: set[UUID] = field(default_factory=set)
-    handler_failures: int = 0
-    opened: dict[str, Any] = field(default_factory=dict)
-    """What `open_campaign` says differently."""
     reports: list[CampaignSummary] = field(default_factory=list)
     batches: list[UUID] = field(default_factory=list)
     begun: list[UUID] = field(default_factory=list)
     over: dict[UUID, BatchStatus] = field(default_factory=dict)
     peak: int = 0
-    calls: list[tuple[str, datetime]] = field(default_factory=list)
-    queue: str = field(default_factory=lambda: f"stage-{uuid.uuid4()}")
     opened_at: datetime | None = None
 
     def worker(self) -> Workers:
@@ -133,7 +126,7 @@ class CampaignStage:
         """A worker of the user's, on a task queue of its own."""
         return Worker(
             self.environment.client,
-            task_queue=f"{self.queue}-users",
+            task_queue=self.users_queue,
             activities=[self.plan_round, self.dispatch_handler, self.send_report],
         )
 
@@ -156,17 +149,6 @@ class CampaignStage:
         while len(self.begun) < count:
             await asyncio.sleep(0.01)
 
-    def names(self) -> list[str]:
-        """The calls in order, a run of looks counted once."""
-        names: list[str] = []
-        for name, _ in self.calls:
-            if names[-1:] != [name]:
-                names.append(name)
-        return names
-
-    def handler_runs(self) -> int:
-        return [name for name, _ in self.calls].count("dispatch_handler")
-
     def begin(self, batch_id: UUID) -> None:
         self.lost.discard(batch_id)
         self.begun.append(batch_id)
@@ -175,11 +157,6 @@ class CampaignStage:
     def add_round(self, number: int) -> None:
         first = len(self.batches)
         self.batches += [UUID(int=first + index + 1, version=4) for index in range(self.rounds[number])]
-
-    async def _note(self, name: str) -> datetime:
-        now = (await self.environment.get_current_time()).astimezone(UTC)
-        self.calls.append((name, now))
-        return now
 
     @activity.defn(name="open_campaign")
     async def open_campaign(self, request: ClaimRequest) -> OpenCampaign:
@@ -241,14 +218,6 @@ class CampaignStage:
             batches={status: statuses.count(status) for status in set(statuses)},
             rounds=len(self.rounds),
         )
-
-    @activity.defn(name="dispatch_handler")
-    async def dispatch_handler(self, request: DispatchRequest) -> DispatchReport:
-        await self._note("skip_handler" if request.skip else "dispatch_handler")
-        if self.handler_failures and not request.skip:
-            self.handler_failures -= 1
-            raise ApplicationError("RuntimeError at handlers.py:1", type="RuntimeError")
-        return DispatchReport(ran=not request.skip)
 
     @activity.defn(name="send_report")
     async def send_report(self, summary: CampaignSummary) -> None:

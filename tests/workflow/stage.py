@@ -3,13 +3,12 @@
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -20,8 +19,6 @@ from overnight.contracts import (
     BatchStart,
     BatchSummary,
     CleanUpReport,
-    DispatchReport,
-    DispatchRequest,
     ExpireRequest,
     HydrateReport,
     IngestReport,
@@ -34,6 +31,7 @@ from overnight.contracts import (
 )
 from overnight.handling.process import Workers
 from overnight.schedule import DEFAULT_MAX_AGE, DEFAULT_WAITS
+from tests.workflow.scripted import Scripted
 from workflows import BatchWorkflow
 
 Answer = PollReport | Exception
@@ -48,25 +46,19 @@ def transient(wait: timedelta | None = None) -> ApplicationError:
 
 
 @dataclass
-class Stage:
+class Stage(Scripted):
     """What the activities answer, and what they were asked."""
 
-    environment: WorkflowEnvironment
     polls: list[Answer] = field(default_factory=list)
     """Answers of `fetch_status` in turn; the last one repeats."""
     creates: list[Answer] = field(default_factory=list)
     cancels: list[Answer] = field(default_factory=list)
-    handler_failures: int = 0
-    opened: dict[str, Any] = field(default_factory=dict)
-    """What `open_batch` says differently from a fresh batch."""
     reports: list[BatchSummary] = field(default_factory=list)
     """What the user's own activity was called with."""
     refusals: int = 0
     """How often that says that it can never succeed."""
     results_lost: bool = False
     told: list[Trouble] = field(default_factory=list)
-    calls: list[tuple[str, datetime]] = field(default_factory=list)
-    queue: str = field(default_factory=lambda: f"stage-{uuid.uuid4()}")
 
     def worker(self, *passed_through: str) -> Workers:
         """The workers that run batches; what passes through the workflow's sandbox can be changed from outside."""
@@ -110,10 +102,6 @@ class Stage:
             activities=[self.hydrate_results, self.dispatch_handler, self.send_report],
         )
 
-    @property
-    def users_queue(self) -> str:
-        return f"{self.queue}-users"
-
     async def start(self, resume: PollState | None = None) -> WorkflowHandle[Any, BatchSummary]:
         return await self.environment.client.start_workflow(
             WORKFLOW,
@@ -126,23 +114,10 @@ class Stage:
     async def run(self) -> BatchSummary:
         return await (await self.start()).result()
 
-    def names(self) -> list[str]:
-        """The calls in order, a run of polls counted once."""
-        names: list[str] = []
-        for name, _ in self.calls:
-            if names[-1:] != [name]:
-                names.append(name)
-        return names
-
     def times(self, name: str, since: str = "create_provider_batch") -> list[timedelta]:
         """When something was called, counted from the last call of something else."""
         start = max(at for called, at in self.calls if called == since)
         return [at - start for called, at in self.calls if called == name]
-
-    async def _note(self, name: str) -> datetime:
-        now = (await self.environment.get_current_time()).astimezone(UTC)
-        self.calls.append((name, now))
-        return now
 
     @staticmethod
     def _next(answers: list[Answer], default: Answer) -> PollReport:
@@ -209,14 +184,6 @@ class Stage:
     async def hydrate_results(self, request: BatchRef) -> HydrateReport:
         await self._note("hydrate_results")
         return HydrateReport(outcomes={Outcome.SUCCEEDED: 3})
-
-    @activity.defn(name="dispatch_handler")
-    async def dispatch_handler(self, request: DispatchRequest) -> DispatchReport:
-        await self._note("skip_handler" if request.skip else "dispatch_handler")
-        if self.handler_failures and not request.skip:
-            self.handler_failures -= 1
-            raise ApplicationError("RuntimeError at handlers.py:1", type="RuntimeError")
-        return DispatchReport(ran=not request.skip)
 
     @activity.defn(name="send_report")
     async def send_report(self, summary: BatchSummary) -> str:
