@@ -146,7 +146,6 @@ class LineEffect(Spec):
         return any(fnmatch.fnmatchcase(custom_id, pattern) for pattern in self.custom_ids)
 
 
-CallEffect = StatusEffect | HtmlEffect | DropEffect | CutEffect | DelayEffect | ListLagEffect
 PinnedEffect = Annotated[BatchEffect | LineEffect, Field(discriminator="kind")]
 Effect = Annotated[
     StatusEffect | HtmlEffect | DropEffect | CutEffect | DelayEffect | ListLagEffect | BatchEffect | LineEffect,

@@ -11,8 +11,6 @@ from overnight.simulator.questions import CHAT, EMBEDDINGS
 from overnight.simulator.responders import unit_vector
 from overnight.simulator.tokens import count_tokens, truncate
 
-NO_DETAILS = {"cached_tokens": 0, "audio_tokens": 0}
-
 
 def render(request: ModelRequest, reply: ModelReply, token: str, created_at: int) -> Rendered:
     if request.endpoint == EMBEDDINGS:

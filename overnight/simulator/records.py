@@ -1,6 +1,6 @@
 """What the simulator remembers: facts as they were accepted. States are derived from them, never stored."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from overnight.simulator.faults import BatchEffect, PinnedEffect, Spec
 from overnight.simulator.models import Provider
@@ -80,5 +80,4 @@ class CallCount(Spec):
     count: int
 
 
-Json = dict[str, Any]
 Order = Literal["asc", "desc"]

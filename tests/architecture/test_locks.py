@@ -10,7 +10,6 @@ from tests.architecture.sources import ROOT
 
 _PYTHON_LOCKS = sorted([*ROOT.glob("requirements/*.lock"), *ROOT.glob("deploy/*.lock"), *ROOT.glob("tests/**/*.lock")])
 _NODE_LOCKS = sorted(path for path in ROOT.glob("tests/**/package-lock.json") if "node_modules" not in path.parts)
-_PINNED = re.compile(r"\S+==\S+ .*--hash=sha256:[0-9a-f]{64}", re.DOTALL)
 _NAMES = {path: str(path.relative_to(ROOT)) for path in (*_PYTHON_LOCKS, *_NODE_LOCKS)}
 
 

@@ -16,8 +16,6 @@ from overnight.simulator.responders import load_responder, unit_vector
 from overnight.simulator.tokens import BYTES_PER_TOKEN, count_tokens, truncate
 from tests.conformance.bench import CLOSED_SCHEMA, Bench, Simulate, anthropic_entry, openai_entry
 
-IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}}
-
 
 def without_times(raw: bytes) -> bytes:
     return re.sub(rb'"(created|created_at|completed_at)":\d+', b"", raw)

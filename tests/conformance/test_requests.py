@@ -6,7 +6,7 @@ import pytest
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from overnight.content import File, Image, Message
 from overnight.provider_tools import CodeExecution, ProviderTool, WebSearch
@@ -15,7 +15,6 @@ from overnight.providers.base import Prompt
 from overnight.tools import tool_of
 
 PNG, PDF = b"\x89PNG\r\n\x1a\n rest", b"%PDF-1.7 rest"
-LOOSE = ConfigDict(arbitrary_types_allowed=True)
 PLACES: list[tuple[str, str, Any]] = [
     ("openai", "/v1/responses", ResponseCreateParamsNonStreaming),
     ("openai", "/v1/chat/completions", CompletionCreateParamsNonStreaming),

@@ -31,11 +31,6 @@ PLACES = [
     ("openai", GPT, "/v1/chat/completions"),
     ("anthropic", CLAUDE, "/v1/messages"),
 ]
-OPERATIONS = {
-    "/v1/responses": "responses.create",
-    "/v1/chat/completions": "chat.completions.create",
-    "/v1/messages": "messages.create",
-}
 TYPES: dict[str, TypeAdapter[Any]] = {
     "/v1/responses": TypeAdapter(OpenAIResponse),
     "/v1/chat/completions": TypeAdapter(ChatCompletion),
