@@ -3,15 +3,15 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overnight.batches import TERMINAL, Batch, BatchStatus, Cost, Outcome, Progress, Usage
+from overnight.batches import TERMINAL, Batch, BatchStatus, Outcome
 from overnight.ids import new_batch_id
-from overnight.schedule import PollSchedule
+from overnight.testing.values import finished_batch
 from overnight.texts import storable
 
 NOW = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
@@ -74,37 +74,7 @@ def test_there_are_six_outcomes() -> None:
 
 
 def batch() -> Batch:
-    return Batch(
-        id=uuid4(),
-        provider="openai",
-        model="gpt-4o-mini",
-        endpoint="/v1/responses",
-        status=BatchStatus.ENDED,
-        handler=None,
-        handler_task_queue=None,
-        metadata={},
-        schedule=PollSchedule(),
-        created_at=NOW,
-        sealed_at=NOW,
-        submitted_at=NOW,
-        ended_at=NOW + timedelta(hours=3),
-        ingested_at=None,
-        hydrated_at=None,
-        handler_dispatched_at=None,
-        cancel_requested_at=None,
-        workflow_id=None,
-        provider_batch_id=None,
-        provider_details={},
-        progress=Progress(),
-        entry_count=1,
-        request_bytes=1,
-        outcomes={},
-        usage=Usage(),
-        cost=Cost(billed=None, list_price=None),
-        failure_code=None,
-        failure_reason=None,
-        last_error=None,
-    )
+    return replace(finished_batch(), submitted_at=NOW, ended_at=NOW + timedelta(hours=3))
 
 
 def test_how_long_a_batch_waited_is_known_once_it_was_accepted_and_is_over() -> None:
