@@ -53,9 +53,10 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def simulator_config() -> SimulatorConfig:
+def simulator_config(request: pytest.FixtureRequest) -> SimulatorConfig:
     """How this test's simulator behaves; override the fixture to change it."""
-    return SimulatorConfig(stages=Stages(validating=0.1, in_progress=0.4, finalizing=0.1, canceling=0.2))
+    in_progress = 10_000 if request.node.get_closest_marker("slow_provider") else 0.4
+    return SimulatorConfig(stages=Stages(validating=0.1, in_progress=in_progress, finalizing=0.1, canceling=0.2))
 
 
 @pytest.fixture

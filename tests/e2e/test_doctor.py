@@ -21,6 +21,7 @@ from overnight.embedded import EmbeddedTemporal
 from overnight.parts import Part
 from overnight.simulator.serve import Running
 from overnight.storage.store import Store
+from overnight.testing import SimulatorControl
 from worker import compose
 
 ROOT = Path(__file__).parents[2]
@@ -43,23 +44,29 @@ async def accepted(overnight: Overnight) -> BatchHandle:
     return batch
 
 
+@pytest.mark.slow_provider
 @pytest.mark.usefixtures("worker")
-async def test_a_batch_in_good_hands_needs_no_doctor(overnight: Overnight) -> None:
+async def test_a_batch_in_good_hands_needs_no_doctor(overnight: Overnight, simulator: Running) -> None:
     batch = await accepted(overnight)
 
     assert await examine(overnight) == []
+    SimulatorControl(simulator.url).finish()
     await batch.wait()
     assert await examine(overnight) == []
 
 
+@pytest.mark.slow_provider
 @pytest.mark.usefixtures("worker")
-async def test_a_terminated_batch_is_found_and_finishes_at_the_provider_batch_it_had(overnight: Overnight) -> None:
+async def test_a_terminated_batch_is_found_and_finishes_at_the_provider_batch_it_had(
+    overnight: Overnight, simulator: Running
+) -> None:
     batch = await accepted(overnight)
     await (await batch._workflow()).terminate()
 
     [finding] = await examine(overnight)
     assert (finding.batch.id, finding.problem) == (batch.id, Problem.WORKFLOW_CLOSED)
     await reattach(overnight, finding)
+    SimulatorControl(simulator.url).finish()
     finished = await batch.wait()
 
     assert finished.status is BatchStatus.ENDED
@@ -68,6 +75,7 @@ async def test_a_terminated_batch_is_found_and_finishes_at_the_provider_batch_it
     assert await examine(overnight) == []
 
 
+@pytest.mark.slow_provider
 @pytest.mark.usefixtures("worker")
 async def test_a_terminated_batch_can_be_canceled_instead(overnight: Overnight) -> None:
     batch = await accepted(overnight)
@@ -109,9 +117,10 @@ async def overnight_command(
     return process.returncode, output.decode()
 
 
+@pytest.mark.slow_provider
 @pytest.mark.usefixtures("worker")
 async def test_the_command_finds_it_and_puts_it_right(
-    overnight: Overnight, settings: Settings, temporal_server: EmbeddedTemporal
+    overnight: Overnight, settings: Settings, simulator: Running, temporal_server: EmbeddedTemporal
 ) -> None:
     batch = await accepted(overnight)
     await (await batch._workflow()).terminate()
@@ -123,6 +132,7 @@ async def test_the_command_finds_it_and_puts_it_right(
 
     code, text = await overnight_command(settings, temporal_server, "doctor", "--fix", "--json")
     assert (code, json.loads(text)["helped"]) == (0, True)
+    SimulatorControl(simulator.url).finish()
     assert (await batch.wait()).status is BatchStatus.ENDED
 
     code, text = await overnight_command(settings, temporal_server, "doctor")
