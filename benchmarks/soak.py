@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from overnight.client import BatchHandle
 from overnight.errors import BatchClosedError
-from tests.chaos.harness import MODELS, System, running_system
+from tests.chaos.harness import MODELS, System, own_servers, running_system
 from tests.chaos.harness_audit import Life, audit, complaints
 from tests.chaos.harness_tasks import Judge, KeepEffects
 
@@ -134,7 +134,7 @@ async def kill_at_random(system: System, chance: random.Random, tally: Tally) ->
         if victim == "worker":
             system.workers[number].kill()
         else:
-            server = system.temporal if victim == "temporal" else system.postgres
+            server = system.servers.temporal if victim == "temporal" else system.servers.postgres
             await server.kill()
             await asyncio.sleep(away)
             await server.start()
@@ -168,7 +168,11 @@ async def main() -> int:
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        async with running_system(options.keep or Path(temporary), workers=2, durable=True) as system:
+        folder = options.keep or Path(temporary)
+        async with (
+            own_servers(folder, durable=True) as servers,
+            running_system(folder, servers=servers, workers=2) as system,
+        ):
             lives, tally = await soak(
                 system, lives=options.lives, minutes=options.minutes, chance=random.Random(options.seed)
             )

@@ -138,13 +138,21 @@ class Workers:
         return f"{self.process.program.name}, whose dead ended with {self.ends}:\n{lines}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """What a system stands on, and the database that is its own."""
+
+    postgres: EmbeddedPostgres
+    temporal: EmbeddedTemporal
+    dsn: str
+
+
 @dataclass(kw_only=True)
 class System:
     """All of it, and the client that a user would have."""
 
     folder: Path
-    postgres: EmbeddedPostgres
-    temporal: EmbeddedTemporal
+    servers: Servers
     simulator: str
     workers: list[Workers]
     overnight: Overnight
@@ -164,7 +172,7 @@ class System:
         return (self.folder / "outside").read_text().splitlines()
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.postgres.dsn) as connection:
+        with psycopg.connect(self.servers.dsn) as connection:
             return connection.execute(query, parameters).fetchall()
 
     async def control(self, method: str, path: str, body: object = None) -> Any:
@@ -300,29 +308,24 @@ class System:
 async def running_system(
     folder: Path,
     *,
+    servers: Servers | None = None,
     workers: int = 1,
-    durable: bool = False,
     in_progress: float = 0.5,
-    dynamic_config: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[System]:
-    """Start everything; at the end stop everything, workers first."""
-    postgres = EmbeddedPostgres(data_dir=folder / "postgres", durable=durable)
-    temporal = EmbeddedTemporal(
-        db_file=folder / "temporal" / "temporal.db", dynamic_config=EXACT_TIMERS | dict(dynamic_config or {})
-    )
+    """Start everything, the servers too where there are none; at the end stop what was started, workers first."""
     async with contextlib.AsyncExitStack() as stack:
-        await asyncio.gather(stack.enter_async_context(postgres), stack.enter_async_context(temporal))
+        servers = servers or await stack.enter_async_context(own_servers(folder))
         simulator = await stack.enter_async_context(_simulator(folder, in_progress))
-        settings = _settings(postgres, simulator)
+        settings = _settings(servers.dsn, simulator)
         store = Store.from_settings(settings)
         stack.push_async_callback(store.aclose)
-        await _prepare(folder, postgres, store)
+        await _prepare(folder, servers.dsn, store)
         client = await Client.connect(
-            temporal.address, data_converter=pydantic_data_converter, interceptors=[_Impatient()]
+            servers.temporal.address, data_converter=pydantic_data_converter, interceptors=[_Impatient()]
         )
         stack.push_async_callback(asyncio.sleep, 0.05)
-        programs = [_worker(folder, number, settings, temporal, environment or {}) for number in range(workers)]
+        programs = [_worker(folder, number, settings, servers.temporal, environment or {}) for number in range(workers)]
         started = [
             Workers(await stack.enter_async_context(await ManagedProcess.start(program))) for program in programs
         ]
@@ -330,19 +333,32 @@ async def running_system(
             stack.push_async_callback(worker.stop)  # one that was started again is another process
         yield System(
             folder=folder,
-            postgres=postgres,
-            temporal=temporal,
+            servers=servers,
             simulator=simulator,
             workers=started,
             overnight=Overnight(settings=settings, store=store, temporal=client),
         )
 
 
-async def _prepare(folder: Path, postgres: EmbeddedPostgres, store: Store) -> None:
+@contextlib.asynccontextmanager
+async def own_servers(
+    folder: Path, *, durable: bool = False, dynamic_config: Mapping[str, object] | None = None
+) -> AsyncIterator[Servers]:
+    """Servers that nobody else uses, and that may die."""
+    postgres = EmbeddedPostgres(data_dir=folder / "postgres", durable=durable)
+    temporal = EmbeddedTemporal(
+        db_file=folder / "temporal" / "temporal.db", dynamic_config=EXACT_TIMERS | dict(dynamic_config or {})
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        await asyncio.gather(stack.enter_async_context(postgres), stack.enter_async_context(temporal))
+        yield Servers(postgres=postgres, temporal=temporal, dsn=postgres.dsn)
+
+
+async def _prepare(folder: Path, dsn: str, store: Store) -> None:
     (folder / "points").mkdir()
     (folder / "outside").touch()
     await store.upgrade()
-    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+    with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(TABLES)
 
 
@@ -363,9 +379,9 @@ async def _simulator(folder: Path, in_progress: float) -> AsyncIterator[str]:
         yield found[1]
 
 
-def _settings(postgres: EmbeddedPostgres, simulator: str) -> Settings:
+def _settings(dsn: str, simulator: str) -> Settings:
     return Settings(
-        database_url=SecretStr(postgres.dsn),
+        database_url=SecretStr(dsn),
         task_queue=f"chaos-{secrets.token_hex(4)}",
         poll_waits=(timedelta(seconds=0.2),),
         list_settles=timedelta(seconds=2),

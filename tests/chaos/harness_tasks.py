@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from overnight import BatchHandler, CampaignHandler, Task
+from overnight.handlers import Handler
 from overnight.providers.base import Response
 from tests.chaos.harness_points import reach
 
@@ -33,6 +34,21 @@ class Judge(Task[Verdict], name="chaos-judge"):
         return f"How does this reviewer feel?\n\n{self.review}"
 
 
+async def note(handler: Handler, subject_id: UUID, hook: str) -> None:
+    async with handler.transaction() as connection:
+        row = {"batch_id": subject_id, "hook": hook}
+        await connection.execute(text("insert into runs values (:batch_id, :hook)"), row)
+
+
+async def keep(handler: Handler, subject_id: UUID) -> None:
+    async with handler.transaction() as connection:
+        async for entry in handler.entries():
+            assert entry.outcome is not None
+            row = {"batch_id": subject_id, "custom_id": entry.custom_id, "outcome": entry.outcome.value}
+            await connection.execute(text("insert into effects values (:batch_id, :custom_id, :outcome)"), row)
+            reach("handler.inside")
+
+
 class KeepEffects(BatchHandler, name="chaos-keep"):
     """One row per entry and one per hook, without any constraint that would hide a second run."""
 
@@ -49,17 +65,10 @@ class KeepEffects(BatchHandler, name="chaos-keep"):
         await self._note("failure")
 
     async def _note(self, hook: str) -> None:
-        async with self.transaction() as connection:
-            row = {"batch_id": self.batch.id, "hook": hook}
-            await connection.execute(text("insert into runs values (:batch_id, :hook)"), row)
+        await note(self, self.batch.id, hook)
 
     async def _keep(self) -> None:
-        async with self.transaction() as connection:
-            async for entry in self.entries():
-                assert entry.outcome is not None
-                row = {"batch_id": self.batch.id, "custom_id": entry.custom_id, "outcome": entry.outcome.value}
-                await connection.execute(text("insert into effects values (:batch_id, :custom_id, :outcome)"), row)
-                reach("handler.inside")
+        await keep(self, self.batch.id)
 
 
 class KeepAndFollow(KeepEffects, name="chaos-follow"):
@@ -93,14 +102,9 @@ class KeepCampaign(CampaignHandler, name="chaos-keep-campaign"):
         await self._keep("failure")
 
     async def _keep(self, hook: str) -> None:
-        async with self.transaction() as connection:
-            run = {"batch_id": self.campaign.id, "hook": hook}
-            await connection.execute(text("insert into runs values (:batch_id, :hook)"), run)
-            async for entry in self.entries():
-                assert entry.outcome is not None
-                row = {"batch_id": self.campaign.id, "custom_id": entry.custom_id, "outcome": entry.outcome.value}
-                await connection.execute(text("insert into effects values (:batch_id, :custom_id, :outcome)"), row)
-                reach("handler.inside")
+        async with self.transaction():
+            await note(self, self.campaign.id, hook)
+            await keep(self, self.campaign.id)
 
 
 class Quote(BatchHandler, name="chaos-quote"):

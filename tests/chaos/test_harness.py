@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import harness
-from tests.chaos.harness import running_system
+from tests.chaos.harness import Servers, running_system
 
 
-async def test_who_waits_in_vain_is_told_how_everything_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_system(tmp_path) as system:
+async def test_who_waits_in_vain_is_told_how_everything_stands(
+    tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_system(tmp_path, servers=servers) as system:
         with pytest.raises(AssertionError, match=r"Nobody came to \['cancel_batch:begin@"):
             await system.submit("openai", die=["fetch_status/begin", "cancel_batch/begin"])
 

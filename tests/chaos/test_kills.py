@@ -131,20 +131,20 @@ async def dying(
 
 
 async def test_temporal_and_postgres_may_die_in_the_middle_of_anything(surviving: StartSystem) -> None:
-    async with surviving(in_progress=2) as system:
+    async with surviving(mortal_servers=True, in_progress=2) as system:
         await system.fault(LOST, operation="batches.create", times=1)
         ingesting = await system.submit("openai", hold="ingest_results/write.after")
         dispatching = await system.submit("anthropic", hold="dispatch_handler/_stamp.after")
         creating = await system.submit("anthropic", hold="create_provider_batch/create.after")
         in_progress = "select 1 from overnight.batches where id = %s and status = 'in_progress'"
         await system.until(in_progress, [ingesting.id])
-        await system.temporal.kill()
-        await system.temporal.start()
+        await system.servers.temporal.kill()
+        await system.servers.temporal.start()
         holds = await asyncio.gather(*(system.held(batch) for batch in (ingesting, dispatching, creating)))
-        await system.postgres.kill()
+        await system.servers.postgres.kill()
         for hold in holds:
             hold.unlink()
-        await system.postgres.start()
+        await system.servers.postgres.start()
 
 
 async def test_two_workers_and_two_clients_may_race_and_one_worker_die(surviving: StartSystem) -> None:

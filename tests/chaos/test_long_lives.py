@@ -12,21 +12,24 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from overnight.batches import BatchStatus
 from overnight.client import BatchHandle
 from overnight.contracts import workflow_id
-from tests.chaos.harness import System, running_system
+from tests.chaos.harness import System, own_servers, running_system
 from tests.chaos.harness_audit import audit, complaints
 
 # Events after which Temporal suggests a new history: of some eleven per poll, so that there are many borders.
-SHORT = {"limit.historyCount.suggestContinueAsNew": 200}
+SHORT = {"limit.historyCount.suggestContinueAsNew": 100}
 OFTEN = [timedelta(seconds=0.02)]
 # Long enough for a border even where a poll takes half a second.
-OLD = timedelta(seconds=15)
+OLD = timedelta(seconds=8)
 REFUSED = {"kind": "status", "status": 503}
 
 pytestmark = pytest.mark.timeout(400)
 
 
-async def test_a_batch_that_is_polled_hundreds_of_times_keeps_its_state_over_many_histories(tmp_path: Path) -> None:
-    async with running_system(tmp_path, in_progress=3600, dynamic_config=SHORT) as system:
+async def test_a_batch_that_is_polled_for_long_keeps_its_state_over_many_histories(tmp_path: Path) -> None:
+    async with (
+        own_servers(tmp_path, dynamic_config=SHORT) as servers,
+        running_system(tmp_path, servers=servers, in_progress=3600) as system,
+    ):
         canceled, unheard, too_old = (
             await system.submit("openai", poll_waits=OFTEN),
             await system.submit("anthropic", poll_waits=OFTEN),

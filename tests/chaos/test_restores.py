@@ -19,7 +19,7 @@ from overnight.contracts import workflow_id
 from overnight.doctor import Fate, Problem, examine, reattach, recover
 from overnight.errors import UsageError
 from tests.chaos.conftest import StartSystem
-from tests.chaos.harness import MODELS, System, running_system
+from tests.chaos.harness import MODELS, Servers, System, running_system
 from tests.chaos.harness_steps import STEPS, at_every_step, let_go
 from tests.chaos.harness_tasks import Judge, KeepEffects
 
@@ -49,18 +49,18 @@ def run(program: str, *arguments: str) -> None:
 
 
 def dump(system: System) -> None:
-    run("pg_dump", "--format=custom", f"--file={system.folder / 'dump'}", system.postgres.dsn)
+    run("pg_dump", "--format=custom", f"--file={system.folder / 'dump'}", system.servers.dsn)
 
 
 def restore(system: System) -> None:
     """What was written since the dump is gone."""
-    name = psycopg.conninfo.conninfo_to_dict(system.postgres.dsn)["dbname"]
+    name = psycopg.conninfo.conninfo_to_dict(system.servers.dsn)["dbname"]
     assert isinstance(name, str)
-    elsewhere = psycopg.conninfo.make_conninfo(system.postgres.dsn, dbname="postgres")
+    elsewhere = psycopg.conninfo.make_conninfo(system.servers.dsn, dbname="postgres")
     with psycopg.connect(elsewhere, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-    run("pg_restore", f"--dbname={system.postgres.dsn}", str(system.folder / "dump"))
+    run("pg_restore", f"--dbname={system.servers.dsn}", str(system.folder / "dump"))
 
 
 def judgements(batch: BatchHandle) -> list[Judge]:
@@ -68,14 +68,14 @@ def judgements(batch: BatchHandle) -> list[Judge]:
 
 
 async def test_every_unfinished_batch_goes_on_when_temporals_database_is_lost(surviving: StartSystem) -> None:
-    async with surviving() as system:
+    async with surviving(mortal_servers=True) as system:
         await at_every_step(system)
         await system.workers[0].stop()
-        await system.temporal.kill()
+        await system.servers.temporal.kill()
         for file in (system.folder / "temporal").glob("temporal.db*"):
             file.unlink()
         let_go(system)
-        await system.temporal.start()
+        await system.servers.temporal.start()
         orphaned = unfinished(system)
         assert len(orphaned) >= HELD
 
@@ -118,8 +118,10 @@ async def test_nothing_is_paid_twice_when_postgres_is_restored_to_an_earlier_mom
         assert (await open_for_more.get()).sealed_at is None
 
 
-async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(tmp_path: Path) -> None:
-    async with running_system(tmp_path, in_progress=60) as system:
+async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(
+    tmp_path: Path, servers: Servers
+) -> None:
+    async with running_system(tmp_path, servers=servers, in_progress=60) as system:
         create = functools.partial(system.overnight.create_batch, provider="openai", model=MODELS["openai"])
         empty, unsealed = await create(), await create(handler=KeepEffects)
         await unsealed.add_all(judgements(unsealed))

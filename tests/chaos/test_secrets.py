@@ -94,7 +94,7 @@ def decoded(history: str) -> str:
 async def temporal_cli(system: System, *arguments: str) -> str:
     command = [str(Path(sys.executable).with_name("temporal")), "workflow", *arguments]
     process = await asyncio.create_subprocess_exec(
-        *command, "--address", system.temporal.address, stdout=asyncio.subprocess.PIPE
+        *command, "--address", system.servers.temporal.address, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == 0
