@@ -6,9 +6,11 @@ together here, piece by piece, for tests that want only some of it: a client wit
 """
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -25,6 +27,27 @@ from overnight.storage.store import Store
 from worker import compose
 
 pytest_plugins = ["overnight.testing.pytest"]
+
+_LONG = Path(__file__).parent / "chaos"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: one that began last would keep a process of pytest-xdist busy while the others are idle.
+
+    It deals each process a share of consecutive tests, as large as all others, so each share begins with long ones.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes == 1:
+        return
+    long = [item for item in items if item.path.is_relative_to(_LONG)]
+    short = [item for item in items if not item.path.is_relative_to(_LONG)]
+    ordered: list[pytest.Item] = []
+    for number in range(processes):
+        end = len(ordered) + (len(items) - len(ordered)) // (processes - number)
+        ordered += long[number::processes]
+        rest = end - len(ordered)
+        ordered, short = ordered + short[:rest], short[rest:]
+    items[:] = ordered
 
 
 @pytest.fixture(scope="session")
