@@ -35,8 +35,9 @@ $(INSTALLED): requirements/dev.lock pyproject.toml | check-python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Tests wait for servers as much as they work: three processes keep two cores busy.
 test: lint $(DEMO_DATA)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet .
