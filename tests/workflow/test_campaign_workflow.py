@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from overnight import campaign_contracts
 from overnight.batches import BatchStatus
 from overnight.campaign_contracts import CampaignProgress, CampaignState
-from overnight.contracts import CANCEL, PROGRESS, workflow_id
+from overnight.contracts import CANCEL, PROGRESS, SKIP_HANDLER, workflow_id
 from tests.workflow.campaign_stage import CampaignStage
 
 END = ["settle_campaign", "dispatch_handler"]
