@@ -110,8 +110,8 @@ def _facts(found: Estimated) -> dict[str, str]:
         "entries": f"{found.entries:,}, {found.request_bytes:,} bytes",
         "input tokens": f"{estimate.input_tokens:,}, {_at_most(estimate.input_tokens_at_most)}",
         "output tokens": f"{_number(estimate.output_tokens)}, {_at_most(estimate.output_tokens_at_most)}",
-        "cost": f"{_money(estimate.cost)}, prompts alone {_money(estimate.input_cost)}",
-        "cost at most": _money(estimate.cost_at_most),
+        "cost": f"{rounded_up(estimate.cost)}, prompts alone {rounded_up(estimate.input_cost)}",
+        "cost at most": rounded_up(estimate.cost_at_most),
         "how": "\n".join(estimate.how),
         "not known": "\n".join(estimate.unknown) or "nothing is left out",
     }
@@ -125,10 +125,8 @@ def _at_most(value: int | None) -> str:
     return "without a known limit" if value is None else f"at most {value:,}"
 
 
-def _money(cost: Cost) -> str:
-    return "unknown" if cost.billed is None else _dollars(cost.billed)
-
-
-def _dollars(amount: Decimal) -> str:
+def rounded_up(cost: Cost) -> str:
     """To a hundredth of a cent, and never down: an estimate must not sound cheaper than it is."""
-    return f"${amount.quantize(Decimal('0.0001'), rounding='ROUND_UP'):,}"
+    if cost.billed is None:
+        return "unknown"
+    return f"${cost.billed.quantize(Decimal('0.0001'), rounding='ROUND_UP'):,}"

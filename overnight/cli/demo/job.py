@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from overnight.cli.demo.parts import Part, Scope, estimate
+from overnight.cli.demo.parts import Part, Scope
 from overnight.cli.demo.reviews import JudgeReview, StoreVerdicts
 from overnight.cli.demo.snippets import Snippet, sample
+from overnight.cli.estimating import rounded_up
 from overnight.client import BatchHandle, Overnight
 from overnight.errors import BatchClosedError, ConfigurationError, TemporalError
+from overnight.estimates import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +84,19 @@ async def _submit(
     tasks = (JudgeReview(snippet=snippet.custom_id, text=snippet.text) for snippet in snippets)
     await handle.add_all(tasks, custom_id=lambda task: task.snippet)
     if not scope.simulated:
-        await _tell_price(console, handle)
+        _tell_price(console, part, await handle.estimate())
     await handle.submit()
     return handle
 
 
-async def _tell_price(console: Console, handle: BatchHandle) -> None:
-    batch = await handle.get()
-    cost = estimate(batch)
-    price = "an unknown amount" if cost is None else f"about ${cost:.4f}"
+def price_of(found: Estimate) -> str:
+    """What it costs, as far as it is known: the first run has no earlier answers to go by."""
+    at_most = f"{rounded_up(found.cost_at_most)} at most"
+    return at_most if found.cost.billed is None else f"about {rounded_up(found.cost)}, {at_most}"
+
+
+def _tell_price(console: Console, part: Part, found: Estimate) -> None:
     console.print(
-        f"Submitting {batch.entry_count} entries to {batch.provider}. At its batch prices this costs {price}."
+        f"Submitting {found.entries} entries to {part.provider}. At its batch prices this costs {price_of(found)}."
     )
     console.print("Ctrl-C stops this machine, not the batch; the same command again picks it up.\n")

@@ -3,20 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 
-from overnight.batches import Batch, Usage
 from overnight.cli.environment import PROVIDERS
-from overnight.costs import cost_of
 from overnight.errors import MissingKeyError, UnknownProviderError
 
 CHOICE_VARIABLE = "OVERNIGHT_DEMO_PROVIDER"
 
 _QUICK_POLLS = (timedelta(seconds=1), timedelta(seconds=1), timedelta(seconds=2))
-
-# Rules of thumb: English has about four bytes to a token, and a verdict in JSON takes about fifty.
-_BYTES_PER_TOKEN = 4
-_TOKENS_PER_ANSWER = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +62,3 @@ def choose(environment: Mapping[str, str]) -> Scope:
     if not environment.get(PROVIDERS[wanted].key):
         raise MissingKeyError(wanted, PROVIDERS[wanted].key)
     return Scope(parts=parts, simulated=False)
-
-
-def estimate(batch: Batch) -> Decimal | None:
-    """About what a batch will cost, from its requests; None where the model's price is not known."""
-    one = Usage(
-        input_tokens=batch.request_bytes // batch.entry_count // _BYTES_PER_TOKEN, output_tokens=_TOKENS_PER_ANSWER
-    )
-    billed = cost_of(one, provider=batch.provider, model=batch.model).billed
-    return None if billed is None else billed * batch.entry_count

@@ -7,15 +7,17 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from overnight.batches import Batch, BatchStatus, Entry, Outcome
+from overnight.batches import Batch, BatchStatus, Cost, Entry, Outcome
 from overnight.cli.demo.findings import Finding, shortcomings
-from overnight.cli.demo.parts import PARTS, choose, estimate
+from overnight.cli.demo.job import price_of
+from overnight.cli.demo.parts import PARTS, choose
 from overnight.cli.demo.report import shortened, show_batches, show_links, show_results, show_thresholds
 from overnight.cli.demo.reviews import Verdict
 from overnight.cli.demo.snippets import Snippet
 from overnight.cli.demo.watching import display, view_of
 from overnight.contracts import ProgressReport
 from overnight.errors import MissingKeyError, UnknownProviderError
+from overnight.estimates import Estimate
 from tests.unit.cli.conftest import BATCH, NOW, OPEN_BATCH
 
 SNIPPETS = {
@@ -74,16 +76,24 @@ def test_a_provider_that_the_demo_does_not_know_is_refused() -> None:
         choose({"OVERNIGHT_DEMO_PROVIDER": "acme"})
 
 
-def test_the_price_is_estimated_from_the_requests() -> None:
-    small, large = estimate(BATCH), estimate(replace(BATCH, entry_count=300, request_bytes=120_000))
-    assert small is not None
-    assert large is not None
-    assert Decimal(0) < small
-    assert large == 100 * small
-
-
-def test_the_price_of_an_unknown_model_is_unknown() -> None:
-    assert estimate(replace(BATCH, model="nobody-knows-it")) is None
+def test_what_it_costs_at_most_is_told_before_anything_is_known_of_answers() -> None:
+    unknown = Cost(billed=None, list_price=None)
+    found = Estimate(
+        entries=3,
+        input_tokens=9,
+        input_tokens_at_most=18,
+        output_tokens=None,
+        output_tokens_at_most=30,
+        input_cost=unknown,
+        cost=unknown,
+        cost_at_most=Cost(billed=Decimal("0.12341"), list_price=None),
+        how=(),
+        unknown=(),
+    )
+    assert price_of(found) == "$0.1235 at most"
+    assert (
+        price_of(replace(found, cost=Cost(billed=Decimal("0.02"), list_price=None))) == "about $0.0200, $0.1235 at most"
+    )
 
 
 # Progress
