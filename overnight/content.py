@@ -71,16 +71,22 @@ class Image(_Attachment):
 
     `Image(url="https://...")` is fetched by the provider when the batch runs, `Image(data=...)` and
     `Image.from_path(...)` travel with the request.
+
+    Attributes:
+        detail: how closely OpenAI's models look, and so how many tokens they take; by default the model decides.
+            Anthropic has no such choice: make the image smaller instead.
     """
 
+    detail: Literal["low", "high", "auto"] | None = None
+
     @classmethod
-    def from_path(cls, path: str | PathLike[str]) -> Self:
+    def from_path(cls, path: str | PathLike[str], *, detail: Literal["low", "high", "auto"] | None = None) -> Self:
         """Read an image.
 
         Raises:
             RequestError: it cannot be read.
         """
-        return cls(data=_read(path))
+        return cls(data=_read(path), detail=detail)
 
     @property
     def media_type(self) -> str | None:

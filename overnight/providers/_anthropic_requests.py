@@ -51,12 +51,20 @@ def _check_attachments(prompt: Prompt) -> None:
     if not found:
         return
     for where, part in found:
-        if isinstance(part, Image) and base64_size(part.data) > MAX_IMAGE_BASE64:
-            raise RequestError(f"{where}: Anthropic takes images of at most 10 MB as base64; make it smaller.")
+        if isinstance(part, Image):
+            _check_image(part, where)
     if sum(isinstance(part, Image) for _, part in found) > MAX_IMAGES:
         raise RequestError(f"messages: Anthropic takes at most {MAX_IMAGES} images in one request.")
     if sum(base64_size(part.data) for _, part in found) > MAX_BASE64:
         raise RequestError("messages: Anthropic takes at most 32 MB of images and files, as base64, in one request.")
+
+
+def _check_image(image: Image, where: str) -> None:
+    if base64_size(image.data) > MAX_IMAGE_BASE64:
+        raise RequestError(f"{where}: Anthropic takes images of at most 10 MB as base64; make it smaller.")
+    if image.detail not in (None, "auto"):
+        # Left out in silence, it would cost more than somebody who wrote "low" expects.
+        raise RequestError(f"{where}.detail: Anthropic knows no such thing; leave it out, and make the image smaller.")
 
 
 def _turn(message: Message, number: int) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def _chat_part(part: Part, where: str) -> dict[str, Any]:
         case str():
             return {"type": "text", "text": part}
         case Image():
-            return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
+            detail = {"detail": part.detail} if part.detail else {}
+            return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)} | detail}
         case File(media_type="application/pdf"):
             return {"type": "file", "file": {"filename": _filename(part), "file_data": _data_url(part)}}
         case File():
@@ -125,7 +126,7 @@ def _responses_part(part: Part) -> dict[str, Any]:
         case str():
             return {"type": "input_text", "text": part}
         case Image():
-            return {"type": "input_image", "image_url": part.url or _data_url(part), "detail": "auto"}
+            return {"type": "input_image", "image_url": part.url or _data_url(part), "detail": part.detail or "auto"}
         case File(url=str()):
             return {"type": "input_file", "file_url": part.url}
         case File():

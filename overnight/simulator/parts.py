@@ -9,6 +9,8 @@ from typing import Any
 from overnight.simulator.errors import ApiError
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+DETAILS = ("low", "high", "auto", "original")
+"""OpenAI's SDK 3.54, November 2026."""
 MAX_ANTHROPIC_IMAGE = 10 * 1024 * 1024
 DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,(.*)", re.DOTALL)
 URL = "url"
@@ -45,9 +47,13 @@ def _openai_part(part: Any, param: str, allowed: frozenset[str]) -> Iterator[str
         message = f"Invalid value: '{kind}'. Supported values are: {supported}."
         raise ApiError(message, param=f"{param}.type", code="invalid_value")
     if kind == "image_url":
-        yield _image(_object(part, "image_url", param).get("url"), f"{param}.image_url.url")
-    elif kind == "input_image" and part.get("file_id") is None:
-        yield _image(part.get("image_url"), f"{param}.image_url")
+        image = _object(part, "image_url", param)
+        _check_detail(image, f"{param}.image_url.detail")
+        yield _image(image.get("url"), f"{param}.image_url.url")
+    elif kind == "input_image":
+        _check_detail(part, f"{param}.detail")
+        if part.get("file_id") is None:
+            yield _image(part.get("image_url"), f"{param}.image_url")
     elif kind in {"file", "input_file"}:
         yield from _file(_object(part, "file", param) if kind == "file" else part, param, urls=kind == "input_file")
 
@@ -56,6 +62,13 @@ def _object(part: Mapping[str, Any], name: str, param: str) -> Mapping[str, Any]
     if not isinstance(part.get(name), Mapping):
         raise ApiError(f"Missing required parameter: '{param}.{name}'.", param=param, code="missing_required_parameter")
     return part[name]  # type: ignore[no-any-return]  # an object, as was just seen
+
+
+def _check_detail(image: Mapping[str, Any], param: str) -> None:
+    if (detail := image.get("detail")) is not None and detail not in DETAILS:
+        supported = ", ".join(f"'{name}'" for name in DETAILS)
+        message = f"Invalid value: '{detail}'. Supported values are: {supported}."
+        raise ApiError(message, param=param, code="invalid_value")
 
 
 def _image(url: Any, param: str) -> str:

@@ -252,6 +252,7 @@ BAD_OPENAI: list[dict[str, Any]] = [
     {"input": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.example"}}]}]},
     {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/bmp;base64,AAAA"}]}]},
     {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,?"}]}]},
+    {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "https://x", "detail": "lowest"}]}]},
     {"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "data:application/pdf;base64,AAAA"}]}]},
     {"input": [{"role": "assistant", "content": [{"type": "input_image", "image_url": "https://x.example"}]}]},
     {"tools": [{"type": "function", "name": "a b", "parameters": {}}]},

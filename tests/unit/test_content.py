@@ -131,6 +131,15 @@ def test_images_and_files_are_in_each_endpoints_own_form() -> None:
     ]
 
 
+def test_how_closely_a_model_looks_is_said_where_it_can_be_said() -> None:
+    image = Image(url="https://x.example/a.png", detail="low")
+    [in_responses], [in_chat] = content(RESPONSES, image), content(CHAT, image)
+    assert (in_responses["detail"], in_chat["image_url"]["detail"]) == ("low", "low")
+    assert content(MESSAGES, Image(data=PNG, detail="auto")) == content(MESSAGES, Image(data=PNG))
+    with pytest.raises(ValidationError):
+        Image(data=PNG, detail="lowest")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("endpoint", "part", "text"),
     [
@@ -138,6 +147,7 @@ def test_images_and_files_are_in_each_endpoints_own_form() -> None:
         (CHAT, File(url="https://x.example/a.pdf"), "PDFs as bytes only"),
         (EMBEDDINGS, Image(data=PNG), r"messages\[0\].content\[1\]: an embedding"),
         (MESSAGES, Image(data=PNG + bytes(8 * 1024 * 1024)), r"messages\[0\].content\[1\]: .*10 MB"),
+        (MESSAGES, Image(data=PNG, detail="low"), r"messages\[0\].content\[1\].detail: Anthropic knows no such thing"),
         (MESSAGES, File(data=PDF + bytes(25 * 1024 * 1024)), "32 MB"),
         (RESPONSES, File(data=PDF + bytes(50_000_000)), "bytes of files: OpenAI takes at most 50,000,000"),
         (MESSAGES, " ", "empty or blank"),
