@@ -234,16 +234,17 @@ class CostLimitError(UsageError):
         *,
         what: str = "batch",
     ) -> None:
-        why = f"What it can cost is not known. {' '.join(unknown)}" if at_most is None else _up_to(at_most)
+        if at_most is None:
+            why = f"What it can cost at most is not known. {' '.join(unknown)}"
+            way_out = "Take out what cannot be bounded, or submit it without a max_cost"
+        else:
+            why = f"It could cost up to ${at_most.normalize():f}."
+            way_out = "Give it a higher max_cost, its tasks a lower max_tokens, or split it"
         super().__init__(
-            f"{what.capitalize()} {batch_id} has a max_cost of ${max_cost.normalize():f}. {why} Nothing was sent. Give "
-            f"it a higher max_cost, its tasks a lower max_tokens, or split it; `{what}.estimate()` has the figures."
+            f"{what.capitalize()} {batch_id} has a max_cost of ${max_cost.normalize():f}. {why} Nothing was sent. "
+            f"{way_out}; `{what}.estimate()` has the figures."
         )
         self.max_cost, self.at_most = max_cost, at_most
-
-
-def _up_to(at_most: Decimal) -> str:
-    return f"It could cost up to ${at_most.normalize():f}."
 
 
 class BatchClosedError(UsageError):

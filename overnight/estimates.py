@@ -45,7 +45,8 @@ class Estimate:
 
     Attributes:
         input_tokens: of all prompts, as expected.
-        input_tokens_at_most: with a margin, for bytes say little about tokens; None where there is more than text.
+        input_tokens_at_most: with a margin, for bytes say little about tokens; None where there is something in them
+            that nobody can bound.
         output_tokens: as expected from earlier answers; None where there are too few.
         output_tokens_at_most: by the limits that the requests set; None where one sets none.
         input_cost: of the prompts alone, as expected.
@@ -92,7 +93,7 @@ class _Past:
         return ceil(weight.tokens * self.input_tokens / max(self.weighed, 1)) if self.suffices else weight.tokens
 
     def at_most(self, weight: RequestWeight) -> int:
-        return ceil(weight.tokens * (self.furthest if self.suffices else _MARGIN))
+        return ceil(weight.tokens * (self.furthest if self.suffices else _MARGIN)) + (weight.uncounted_at_most or 0)
 
     def answer(self, weight: RequestWeight) -> int | None:
         if weight.max_output_tokens == 0:
@@ -156,7 +157,7 @@ class Estimator:
         self._batch, self._tariff, self._past = batch, tariff, past
         self._facts = provider_facts(batch.provider)
         self._entries = self._input = self._input_at_most = 0
-        self._output = self._output_at_most = self._unforeseen = self._unbounded = 0
+        self._output = self._output_at_most = self._unforeseen = self._unbounded = self._unbounded_prompts = 0
         self._prompts, self._expected, self._at_most, self._at_most_cached = (_Sum(tariff) for _ in range(4))
         self._uncounted: Counter[str] = Counter()
         self._tasks: Counter[str | None] = Counter()
@@ -176,6 +177,7 @@ class Estimator:
 
     def _bound(self, weight: RequestWeight, prompt: int) -> None:
         self._uncounted.update(weight.uncounted)
+        self._unbounded_prompts += weight.uncounted_at_most is None
         self._unbounded += weight.max_output_tokens is None
         self._input_at_most += prompt
         self._output_at_most += weight.max_output_tokens or 0
@@ -187,12 +189,12 @@ class Estimator:
         return Estimate(
             entries=self._entries,
             input_tokens=self._input,
-            input_tokens_at_most=None if self._uncounted else self._input_at_most,
+            input_tokens_at_most=None if self._unbounded_prompts else self._input_at_most,
             output_tokens=None if self._unforeseen else self._output,
             output_tokens_at_most=None if self._unbounded else self._output_at_most,
             input_cost=self._prompts.cost,
             cost=_UNKNOWN if self._unforeseen or self._uncounted[PROVIDER_TOOLS] else self._expected.cost,
-            cost_at_most=_UNKNOWN if self._unbounded or self._uncounted else self._cost_at_most,
+            cost_at_most=_UNKNOWN if self._unbounded or self._unbounded_prompts else self._cost_at_most,
             how=[*self._how()],
             unknown=[*self._unknown()],
         )
@@ -226,7 +228,8 @@ class Estimator:
             yield f"What {self._batch.model} costs: {self._tariff.version} has no price per token of it."
         for what, count in sorted(self._uncounted.items()):
             fees = ", and its fees for their calls" if what == PROVIDER_TOOLS else ""
-            yield f"The tokens of {what}{fees}: {count} of the entries have some."
+            bounded = "" if self._unbounded_prompts else ", but for how many they are at most"
+            yield f"The tokens of {what}{fees}{bounded}: {count} of the entries have some."
         for task in self._tasks:
             if self._unforeseen and not self._past_of(task).suffices:
                 yield f"How long the answers will be of {_named(task)}: fewer than {_ENOUGH} were seen before."

@@ -64,12 +64,16 @@ REFUSED: Mapping[str, str] = {
     "context_hint": "a batch takes no hints; leave it out",
     "cache_hint": "a batch takes no hints; leave it out",
 }
+TOKENS_PER_IMAGE = 4_800
+"""Larger images are made smaller until they are 4,784 tokens at most, on Claude 4.7 and later, and 1,568 before
+(provider's page on vision, September 2026; not measured here). The rest is room for what stands around an image."""
 WEIGHING = Weighing(
     texts=("system", "messages"),
     schemas=("tools", "output_config"),
     limits=("max_tokens",),
     tokens_for_tools=346,  # of the system prompt that explains tools (provider's page on tool use, November 2026)
     references={"container": "files", "mcp_servers": PROVIDER_TOOLS},
+    tokens_per_image=TOKENS_PER_IMAGE,
     cache_is_asked_for=True,
 )
 TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn"})

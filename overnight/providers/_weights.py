@@ -18,10 +18,12 @@ _SENSIBLE = 10**9
 _STRUCTURE = frozenset({"type", "role", "id", "call_id", "tool_use_id", "detail", "status", "phase"})
 """Keys whose words steer the request and are not read as text."""
 
+IMAGES = "images"
+
 _UNCOUNTED_PARTS: Mapping[str, str] = {
-    "image": "images",
-    "image_url": "images",
-    "input_image": "images",
+    "image": IMAGES,
+    "image_url": IMAGES,
+    "input_image": IMAGES,
     "audio": "audio",
     "input_audio": "audio",
     "document": "files",
@@ -47,6 +49,7 @@ class Weighing:
         answers: whether there is an answer that is paid by its length.
         tokens_for_tools: what the provider adds to a prompt that has tools.
         references: keys of what lies at the provider and is read too.
+        tokens_per_image: the most that an image is read as, whatever its size; None where it depends on the model.
         cache_is_asked_for: tokens are written to the cache where the request says so, and only there.
     """
 
@@ -56,6 +59,7 @@ class Weighing:
     answers: bool = True
     tokens_for_tools: int = 0
     references: Mapping[str, str]
+    tokens_per_image: int | None = None
     cache_is_asked_for: bool = False
 
     def weigh(self, request: Mapping[str, Any]) -> RequestWeight:
@@ -73,8 +77,14 @@ class Weighing:
             tokens=tokens + (self.tokens_for_tools if tools else 0),
             max_output_tokens=self._limit(request) if self.answers else 0,
             uncounted=frozenset(found.uncounted),
+            uncounted_at_most=self._at_most(found),
             may_write_cache=found.caches or not self.cache_is_asked_for,
         )
+
+    def _at_most(self, found: "_Found") -> int | None:
+        if self.tokens_per_image is None or found.uncounted - {IMAGES}:
+            return None if found.uncounted else 0
+        return self.tokens_per_image * found.images
 
     def _limit(self, request: Mapping[str, Any]) -> int | None:
         limit = next((request[key] for key in self.limits if request.get(key) is not None), None)
@@ -88,7 +98,7 @@ class _Found:
     """What a walk through a request comes across."""
 
     def __init__(self) -> None:
-        self.bytes = self.messages = 0
+        self.bytes = self.messages = self.images = 0
         self.uncounted: set[str] = set()
         self.caches = False
 
@@ -111,6 +121,7 @@ class _Found:
         self.messages += "role" in value
         if (what := _UNCOUNTED_PARTS.get(as_text(value.get("type")))) is not None:
             self.uncounted.add(what)
+            self.images += what == IMAGES
             return
         for key, part in value.items():
             if key not in _STRUCTURE and key != "cache_control":

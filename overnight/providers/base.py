@@ -241,12 +241,14 @@ class RequestWeight:
         tokens: of the prompt, roughly.
         max_output_tokens: how long the answer can become; None where the request sets no limit.
         uncounted: kinds of content that `tokens` leaves out.
+        uncounted_at_most: the most tokens that these can have; None where nobody can say.
         may_write_cache: its prompt can be billed as written to the provider's cache.
     """
 
     tokens: int
     max_output_tokens: int | None
     uncounted: frozenset[str] = frozenset()
+    uncounted_at_most: int | None = 0
     may_write_cache: bool = False
 
 

@@ -28,7 +28,8 @@ WEIGHT = len(TEXT) // 4 + 1 + 4
 
 
 async def estimated(store: Store, *requests: str, overrides: PriceOverrides | None = None, **more: Any) -> Estimate:
-    batch = new_batch(model=more.pop("model", MODEL), endpoint=more.pop("endpoint", "/v1/responses"))
+    chosen = {name: more.pop(name) for name in ("provider", "model", "endpoint") if name in more}
+    batch = new_batch(**{"model": MODEL, "endpoint": "/v1/responses"} | chosen)
     await store.entries.create_filled(batch, each(new_entry(request=text, **more) for text in requests), ROOM)
     return await estimate(store, await store.batches.get(batch.id), overrides or {})
 
@@ -103,6 +104,17 @@ async def test_images_are_said_to_be_left_out(store: Store) -> None:
     assert (found.input_tokens, found.input_tokens_at_most) == (2 * WEIGHT, None)
     assert (found.cost_at_most, found.input_cost.billed is None) == (UNKNOWN, False)
     assert "The tokens of images: 1 of the entries have some." in found.unknown
+
+
+async def test_what_images_cost_at_most_is_known_where_the_provider_says_so(store: Store) -> None:
+    claude = {"provider": "anthropic", "model": "claude-haiku-4-5", "endpoint": "/v1/messages"}
+    image, text = {"type": "image", "source": {"type": "url", "url": "u"}}, {"type": "text", "text": TEXT}
+    asked = request(max_tokens=50, messages=[{"role": "user", "content": [image, text, image]}])
+    found = await estimated(store, asked, **claude)
+    assert (found.input_tokens, found.input_tokens_at_most) == (WEIGHT, 2 * WEIGHT + 2 * 4_800)
+    most = Usage(input_tokens=2 * WEIGHT + 2 * 4_800, output_tokens=50)
+    assert found.cost_at_most == cost_of(most, provider="anthropic", model="claude-haiku-4-5")
+    assert "The tokens of images, but for how many they are at most: 1 of the entries have some." in found.unknown
 
 
 async def test_a_model_without_a_price_has_tokens_and_no_cost(store: Store) -> None:

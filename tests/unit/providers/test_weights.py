@@ -86,6 +86,16 @@ def test_what_is_not_text_is_named_instead_of_counted(weight: RequestWeight, wha
     assert weight.tokens < 400
 
 
+def test_only_anthropic_says_how_many_tokens_an_image_has_at_most() -> None:
+    image, pdf = {"type": "image", "source": {"type": "url", "url": "u"}}, {"type": "document", "source": {}}
+    cached = {**image, "cache_control": {"type": "ephemeral"}}
+    assert message("x").uncounted_at_most == 0
+    assert message("x", image, {"type": "tool_result", "content": [cached]}).uncounted_at_most == 9_600
+    assert message(image, pdf).uncounted_at_most is None
+    turns = [{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]
+    assert responses(input=turns).uncounted_at_most is None
+
+
 def test_anthropic_writes_its_cache_where_it_is_asked_to_and_openai_by_itself() -> None:
     assert not message({"type": "text", "text": "x"}).may_write_cache
     assert message({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}).may_write_cache
