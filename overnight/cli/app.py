@@ -40,6 +40,8 @@ app.add_typer(temporal, name="temporal")
 app.add_typer(file_commands.commands)
 app.add_typer(batch_commands.commands)
 
+Level = Annotated[LogLevel, typer.Option(case_sensitive=False, help="What is logged at least.")]
+Port = Annotated[int, typer.Option(min=0, max=65_535, help="0 is any free one.")]
 WholeBatchId = Annotated[UUID, typer.Argument(metavar="BATCH_ID", help="The whole id.")]
 
 
@@ -83,7 +85,7 @@ def temporal_setup(as_json: AsJson = False) -> None:
 @app.command()
 def worker(
     modules: Modules = None,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: Level = LogLevel.INFO,
     only: Annotated[
         Part | None,
         typer.Option(
@@ -104,7 +106,7 @@ def handlers(
         str, typer.Option(metavar="NAME", help="The task queue that batches name as their handler_task_queue.")
     ],
     modules: Modules = None,
-    log_level: LogLevel = LogLevel.INFO,
+    log_level: Level = LogLevel.INFO,
 ) -> None:
     """Run the handlers of batches in a process of their own, until SIGINT or SIGTERM; it needs no provider's key."""
     from overnight.cli.handlers import run_handlers  # noqa: PLC0415 - imported when it runs
@@ -155,7 +157,7 @@ def codec_server(
     host: Annotated[str, typer.Option(help="Where to listen; off loopback OVERNIGHT_CODEC_SERVER_TOKEN is needed.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0 is any free one.")] = 8081,
+    port: Port = 8081,
     ui_origin: Annotated[
         list[str] | None, typer.Option(help="Where Temporal's UI is served; may be given more than once.")
     ] = None,
@@ -176,7 +178,7 @@ def ui(
     host: Annotated[str, typer.Option(help="Where to listen; off loopback OVERNIGHT_UI_TOKEN is needed.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0 is any free one.")] = 8420,
+    port: Port = 8420,
     temporal_ui: Annotated[
         str | None,
         typer.Option(envvar="OVERNIGHT_TEMPORAL_UI_URL", help="Where Temporal's UI is served, for links to workflows."),

@@ -18,7 +18,7 @@ READER_GONE = 141
 EXPLAINED = (
     "Exit codes: 0 done. 1 a server or a provider does not answer. 2 a mistake in what was asked: nothing was "
     "written, sent or paid. 3 the batch that was waited for was canceled, expired or failed, or the doctor found "
-    "something. 4 it ended, and not every entry succeeded. 130 interrupted."
+    "something. 4 it ended, and not every entry succeeded. 130 interrupted. 141 who read the output has gone."
 )
 
 

@@ -14,7 +14,7 @@ from overnight.cli.input import InputFile, load_users_modules, options_of
 from overnight.cli.printing import print_json, remark, say
 from overnight.cli.watching import beside, follow
 from overnight.client import BatchHandle, Overnight
-from overnight.errors import UsageError
+from overnight.errors import TemporalError, UsageError
 from overnight.ids import new_batch_id
 from overnight.intake import room
 from overnight.providers import provider_facts
@@ -90,6 +90,10 @@ async def _hand_over_or_discard(overnight: Overnight, handle: BatchHandle) -> No
         if isinstance(end, asyncio.CancelledError):
             raise Interrupted(_NOTHING_WRITTEN) from None
         remark(f"Batch {handle.id} was not handed over, and is deleted again.")
+        raise
+    except TemporalError:
+        # Its workflow may have begun all the same, so the batch stays; the same file once more would be a second one.
+        remark(f"Batch {handle.id} has the entries. Do not submit them anew: overnight submit --batch {handle.id}")
         raise
 
 

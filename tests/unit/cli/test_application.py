@@ -54,7 +54,7 @@ def test_the_worker_replaces_the_command_so_that_its_signals_and_exit_code_are_i
         started.append(arguments)
 
     monkeypatch.setattr(os, "execve", execve)
-    assert main(["worker", "--import", "my_app.batches", "--import", "my_app.more", "--log-level", "DEBUG"]) == 0
+    assert main(["worker", "--import", "my_app.batches", "--import", "my_app.more", "--log-level", "debug"]) == 0
     script = str(REPOSITORY / "worker.py")
     imports = ["--import", "my_app.batches", "--import", "my_app.more"]
     assert started == [[sys.executable, script, "--log-level", "DEBUG", *imports]]

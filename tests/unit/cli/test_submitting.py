@@ -7,12 +7,15 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from overnight import Task
 from overnight.cli import main
+from overnight.cli.submitting import _hand_over_or_discard
+from overnight.errors import TemporalError
+from tests.unit.cli.conftest import BATCH
 
 MODEL = "gpt-5.4-mini"
 
@@ -185,6 +188,16 @@ def test_a_missing_key_is_said_before_anything_is_read_further(
     monkeypatch.delenv("OPENAI_API_KEY")
     code, _, err = rehearse([openai("a"), "{"])
     assert (code, "OPENAI_API_KEY" in err) == (2, True)
+
+
+async def test_a_batch_that_temporal_may_have_heard_of_is_kept_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    async def submit() -> None:
+        raise TemporalError("Temporal does not answer.")
+
+    handle: Any = SimpleNamespace(id=BATCH.id, submit=submit)
+    with pytest.raises(TemporalError):
+        await _hand_over_or_discard(cast("Any", None), handle)
+    assert f"Do not submit them anew: overnight submit --batch {BATCH.id}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["in.jsonl", "--batch", "01a201c2"]])
