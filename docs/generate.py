@@ -1,6 +1,6 @@
 """Writes the pages that come from the code: `python docs/generate.py`, or `make docs`.
 
-They are kept in the repository, where people read them too. tests/docs/test_generated.py fails when they are stale.
+They are kept in the repository, where people read them too. tests/docs/test_site.py fails when they are stale.
 """
 
 import re
@@ -32,6 +32,18 @@ The connection is read by Temporal's own SDK, so whatever works for the `tempora
 | `TEMPORAL_TLS_…` | certificates |
 | `TEMPORAL_PROFILE`, `TEMPORAL_CONFIG_FILE` | a profile of Temporal's own configuration file |
 """
+_ELSEWHERE = """
+## Single commands
+
+| variable | what it is |
+|---|---|
+| `OVERNIGHT_LOG_FORMAT` | how `overnight worker` and `overnight handlers` log: `text`, the default, or `json` |
+| `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_…` | OpenTelemetry's own: where both send traces (extra `otel`) |
+| `OVERNIGHT_UI_TOKEN` | what `overnight ui` asks its users for; off loopback it is needed |
+| `OVERNIGHT_TEMPORAL_UI_URL` | where Temporal's UI is, for links from `overnight ui` |
+| `OVERNIGHT_CODEC_SERVER_TOKEN` | what `overnight codec-server` asks for; off loopback it is needed |
+| `OVERNIGHT_DEMO_PROVIDER` | `openai` or `anthropic`: whom `overnight demo` asks instead of the simulator |
+"""
 
 
 def pages() -> Mapping[Path, str]:
@@ -61,7 +73,7 @@ marked as secret can also be a file: `OPENAI_API_KEY_FILE` names a file with the
 ## Providers
 
 {_table(of_vendors)}
-{_TEMPORAL}"""
+{_TEMPORAL}{_ELSEWHERE}"""
 
 
 def _table(names: Sequence[str]) -> str:

@@ -57,6 +57,14 @@ def test_every_decision_is_in_the_index(site: Path) -> None:
     assert [file.name for file in (DOCS / "decisions").glob("0*.md") if file.stem not in index] == []
 
 
+def test_every_variable_that_the_code_reads_is_on_the_settings_page() -> None:
+    code = "".join(file.read_text() for file in (ROOT / "overnight").rglob("*.py"))
+    internal = {"OVERNIGHT_DEMO_VADER"}
+
+    named = set(re.findall(r"\bOVERNIGHT_[A-Z_]+\b", code)) - internal
+    assert sorted(name for name in named if f"`{name}`" not in generate.settings_page()) == []
+
+
 @pytest.mark.parametrize("page", generate.pages(), ids=lambda page: page.name)
 def test_what_is_generated_is_what_the_code_says(page: Path) -> None:
     fresh = generate.pages()[page]
