@@ -38,7 +38,8 @@ async def main() -> None:
         await batch.add_all(Classify(review=review) for review in reviews)
         await batch.submit()  # from here on everything may crash, restart and be deployed
         finished = await batch.wait()
-        print(finished.status, dict(finished.outcomes), f"cost ${finished.cost.billed}")
+        answers = finished.outcomes.get(Outcome.SUCCEEDED, 0)
+        print(f"{finished.status}: {answers} answers for ${finished.cost.billed}")
 
 
 if __name__ == "__main__":

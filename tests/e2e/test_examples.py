@@ -51,7 +51,7 @@ async def test_the_example_of_the_readme_runs_beside_a_worker(
         output, _ = await script.communicate()
         assert script.returncode == 0, process.log_text()
 
-    assert output.decode().startswith("ended {<Outcome.SUCCEEDED: 'succeeded'>: 3} cost $0.0")
+    assert output.decode().startswith("ended: 3 answers for $0.0")
     assert settings.database_url is not None
     with psycopg.connect(settings.database_url.get_secret_value()) as connection:
         saved = connection.execute("select review, label from sentiments order by review").fetchall()
