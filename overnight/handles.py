@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from overnight import contracts
 from overnight.batches import Batch
 from overnight.campaigns import Campaign
-from overnight.errors import BatchClosedError, TemporalError
+from overnight.errors import BatchClosedError, TemporalError, UsageError
 from overnight.intake import Item, Items
 from overnight.reading import HasEntries
 
@@ -66,6 +66,7 @@ class Handle(HasEntries, Generic[SubjectT]):
 
         Raises:
             TemporalError: there is no such workflow, or Temporal does not answer.
+            UsageError: it is over, and handled.
         """
         await self._signal(contracts.POLL_NOW)
 
@@ -74,6 +75,7 @@ class Handle(HasEntries, Generic[SubjectT]):
 
         Raises:
             TemporalError: there is no such workflow, or Temporal does not answer.
+            UsageError: it is over, and handled.
         """
         await self._signal(contracts.RETRY_HANDLER)
 
@@ -82,6 +84,7 @@ class Handle(HasEntries, Generic[SubjectT]):
 
         Raises:
             TemporalError: there is no such workflow, or Temporal does not answer.
+            UsageError: it is over, and handled.
         """
         await self._signal(contracts.SKIP_HANDLER)
 
@@ -145,5 +148,8 @@ class Handle(HasEntries, Generic[SubjectT]):
         try:
             await (await self._workflow()).signal(name)
         except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND and await self._is_handled():
+                what = f"{self._what.capitalize()} {self.id}"
+                raise UsageError(f"{what} is over, and its handler has run: there is nothing to {name}.") from None
             text = f"The workflow of {self._what} {self.id} cannot be told to {name}: {error.message}"
             raise TemporalError(text) from None

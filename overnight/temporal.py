@@ -1,5 +1,7 @@
 """How Temporal is reached: from the client, from workers, from the command line, always in the same way."""
 
+import re
+
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
@@ -11,6 +13,8 @@ from overnight.settings import Settings
 from overnight.tracing import interceptors
 
 DEFAULT_ADDRESS = "localhost:7233"
+
+_OWN_WORDS = re.compile(r'\bcode: \d+, .*?message: "([^"]+)"')
 
 
 async def connect_temporal(settings: Settings, *, runtime: Runtime | None = None) -> Client:
@@ -35,9 +39,15 @@ async def connect_temporal(settings: Settings, *, runtime: Runtime | None = None
         return await Client.connect(**config, data_converter=converter, runtime=runtime, interceptors=traced)
     except (RuntimeError, RPCError) as error:
         raise TemporalError(
-            f"Temporal does not answer at {config['target_host']}: {error}. "
+            f"Temporal does not answer at {config['target_host']}: {_cause(error)}. "
             f"Check TEMPORAL_ADDRESS and that the server runs; `overnight dev` starts one for development."
         ) from None
+
+
+def _cause(error: Exception) -> str:
+    """The operating system's words, where the error has some behind those of the SDK's libraries."""
+    found = _OWN_WORDS.search(str(error))
+    return found[1] if found else str(error)
 
 
 async def check_namespace(client: Client) -> None:

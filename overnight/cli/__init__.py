@@ -4,6 +4,7 @@ Nothing is imported here but the standard library: the demo's worker and simulat
 `overnight --help` must not wait for database drivers and the Temporal SDK.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,9 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit codes are those of `overnight.cli.ending`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: nobody wants to hear it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - for as long as the process lives
     try:
         return _run(arguments)
     except KeyboardInterrupt:

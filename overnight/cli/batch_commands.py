@@ -61,7 +61,7 @@ def list_batches(
 
 @commands.command("campaigns", rich_help_panel=BATCHES)
 def list_campaigns(
-    campaign_id: Annotated[UUID | None, typer.Argument(metavar="[CAMPAIGN_ID]", help="Only this one.")] = None,
+    campaign_id: Annotated[UUID | None, typer.Argument(metavar="CAMPAIGN_ID", help="Only this one.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -87,7 +87,7 @@ def show(batch_id: BatchId, as_json: AsJson = False) -> None:
 def watch(
     batch_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[BATCH_ID]...", parser=values.batch_id, help="By default all that are unfinished."),
+        typer.Argument(metavar="BATCH_ID", parser=values.batch_id, help="By default all that are unfinished."),
     ] = None,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the database.")] = 2.0,
     as_json: Annotated[

@@ -90,8 +90,16 @@ def print_batch(batch: Batch, *, as_json: bool) -> None:
         console().print(_details(batch))
 
 
-def _details(batch: Batch) -> Table:
+def facts_table() -> Table:
+    """Names beside values, which fold where there is no room for them: ids are there to be copied."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _details(batch: Batch) -> Table:
+    table = facts_table()
     for name, value in _facts(batch).items():
         if value not in {None, ""}:
             table.add_row(name, visible(str(value)))

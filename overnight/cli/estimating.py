@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic_core import to_jsonable_python
-from rich.table import Table
 
 from overnight.batches import Batch, Cost
+from overnight.cli.batches import facts_table
 from overnight.cli.database import open_store
 from overnight.cli.input import InputFile
 from overnight.cli.printing import console, print_json
@@ -84,7 +84,7 @@ def _print(found: Estimated, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(found))
         return
-    table = Table.grid(padding=(0, 2))
+    table = facts_table()
     for name, value in _facts(found).items():
         table.add_row(name, visible(value))
     console().print(table)

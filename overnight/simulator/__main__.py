@@ -1,6 +1,7 @@
 """`python -m overnight.simulator`: the simulator from the command line."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="of everything that is left to chance")
     made.add_argument("--responder", help='who answers, as "module:attribute"')
     made.add_argument("--faults", type=Path, help="a JSON file with a list of faults")
-    made.add_argument("--speed", type=float, default=1.0, help="run every stage this many times as fast")
+    made.add_argument("--speed", type=_speed, default=1.0, help="run every stage this many times as fast")
     for name in ("validating", "in_progress", "finalizing", "canceling", "window"):
         made.add_argument(
             f"--{name.replace('_', '-')}", type=float, default=getattr(Stages(), name), help="seconds of this stage"
@@ -30,6 +31,12 @@ def _port(text: str) -> int:
     if (port := int(text)) not in range(65_536):
         raise argparse.ArgumentTypeError(f"{port} is no port; there are 0 to 65535")
     return port
+
+
+def _speed(text: str) -> float:
+    if not 0 < (speed := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no speed; 60 makes an hour a minute")
+    return speed
 
 
 def config_from(options: argparse.Namespace) -> SimulatorConfig:

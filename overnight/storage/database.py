@@ -151,7 +151,7 @@ async def reachable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     except (OperationalError, InterfaceError, OSError) as error:
         cause = error.orig if isinstance(error, OperationalError | InterfaceError) else error
         raise DatabaseError(
-            f"Postgres does not answer at {where}: {str(cause).strip()}. "
+            f"Postgres does not answer at {where}: {' '.join(str(cause).split()).rstrip('.?')}. "
             f"Check OVERNIGHT_DATABASE_URL and that the server runs; `overnight dev` starts one for development."
         ) from None
     except ProgrammingError as error:

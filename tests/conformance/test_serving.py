@@ -224,6 +224,22 @@ def test_a_start_that_cannot_work_is_refused_with_a_reason(
     assert "The simulator cannot start" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--port", "99999"], "there are 0 to 65535"),
+        (["--speed", "0"], "0 is no speed"),
+        (["--speed", "nan"], "no speed"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_said(
+    options: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(options)
+    assert why in capsys.readouterr().err
+
+
 def test_only_loopback_is_listened_on_unless_it_is_meant() -> None:
     with pytest.raises(NotLoopbackError, match=r"192\.0\.2\.1"):
         run(SimulatorConfig(), host="192.0.2.1")

@@ -11,7 +11,7 @@ from overnight.cli.demo.reviews import JudgeReview, StoreVerdicts
 from overnight.cli.demo.snippets import Snippet, sample
 from overnight.cli.estimating import rounded_up
 from overnight.client import BatchHandle, Overnight
-from overnight.errors import BatchClosedError, ConfigurationError, TemporalError
+from overnight.errors import BatchClosedError, ConfigurationError, TemporalError, UsageError
 from overnight.estimates import Estimate
 
 
@@ -65,7 +65,7 @@ async def resume_or_submit(console: Console, overnight: Overnight, work: Work) -
 async def _resume(handle: BatchHandle) -> BatchHandle:
     with suppress(BatchClosedError):  # its workflow runs, unless that run was ended between the two steps of a submit
         await handle.submit()
-    with suppress(TemporalError):  # it is over by now
+    with suppress(TemporalError, UsageError):  # it is over by now
         await handle.poll_now()
     return handle
 

@@ -97,4 +97,7 @@ def show_links(console: Console, links: Sequence[str], *, keep: bool) -> None:
     for link in links:
         console.print(link, soft_wrap=True)
     if not keep:
-        console.print("The servers stop with this demo; with `make demo KEEP=1` they stay up, until Ctrl-C.")
+        console.print(
+            "The servers stop with this demo. With `make demo KEEP=1` (or `overnight demo --keep`) they stay up until "
+            "Ctrl-C."
+        )

@@ -8,6 +8,7 @@ import pytest
 
 from overnight.cli import app as commands
 from overnight.cli import main
+from overnight.cli import printing as shown
 from overnight.errors import (
     ConfigurationError,
     DatabaseError,
@@ -121,6 +122,13 @@ def test_ctrl_c_ends_a_command_in_one_line(monkeypatch: pytest.MonkeyPatch, prin
     assert len(printed()[1].splitlines()) == 1
 
 
+def test_a_command_whose_output_is_closed_does_its_work_all_the_same() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m overnight.cli db roles >&-"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_ctrl_c_outside_any_command_ends_in_one_line_too(monkeypatch: pytest.MonkeyPatch, printed: Read) -> None:
     monkeypatch.setattr(commands, "app", raising(KeyboardInterrupt()))
     assert main(["list"]) == 130
@@ -197,6 +205,15 @@ def test_show_leaves_out_what_is_not_known(printed: Read) -> None:
 def test_show_of_an_unknown_batch_is_a_mistake(printed: Read) -> None:
     assert main(["show", "00000000-0000-0000-0000-000000000000"]) == 2
     assert "overnight list" in printed()[1]
+
+
+@pytest.mark.usefixtures("store")
+def test_what_is_there_to_be_copied_is_never_cut(monkeypatch: pytest.MonkeyPatch, printed: Read) -> None:
+    monkeypatch.setattr(shown, "_WIDTH_WITHOUT_TERMINAL", 40)
+    assert main(["show", str(BATCH.id)]) == 0
+    out = printed()[0]
+    assert "…" not in out
+    assert f"batch-{BATCH.id}" in "".join(line[15:].strip() for line in out.splitlines())
 
 
 # simulate

@@ -1,8 +1,9 @@
+import io
 import os
 
 import pytest
 
-from overnight.cli.dev import _impatience, exports_of
+from overnight.cli.dev import _impatience, exports_of, to_last_lines
 from overnight.cli.environment import (
     local_environment,
     provider_variables,
@@ -58,3 +59,12 @@ def test_development_polls_quickly_only_while_nothing_real_is_polled(monkeypatch
 
     monkeypatch.setenv("OVERNIGHT_POLL_WAITS", "60")
     assert _impatience(["openai", "anthropic"]) == {}
+
+
+@pytest.mark.parametrize("lines", [1, 3, 100])
+def test_the_last_lines_of_a_log_are_whole_and_among_few_is_the_first(lines: int) -> None:
+    log = io.StringIO("".join(f"{number}: the worker is ready\n" for number in range(lines)))
+    to_last_lines(log)
+    shown = log.read().splitlines()
+    assert shown[-1] == f"{lines - 1}: the worker is ready"
+    assert len(shown) == min(lines, 16)
