@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 
@@ -16,7 +15,6 @@ from overnight.embedded import stop_on_signals
 # The usual ports where they are free, so that what a user has noted down stays true from run to run.
 _PORTS = Ports(postgres=54_329, temporal=7233, ui=8233, simulator=8430, console=8420)
 _LOOK_SECONDS = 0.3
-_LAST_BYTES = 400
 
 
 async def develop(modules: Sequence[str], folder: Path) -> None:
@@ -71,19 +69,10 @@ def exports_of(variables: Mapping[str, str]) -> str:
     return "".join(f"export {name}='{value}'\n" for name, value in variables.items())
 
 
-def to_last_lines(log: TextIO) -> None:
-    """Go to where the last lines of a log begin; to its own beginning where there are no more."""
-    if (size := log.seek(0, os.SEEK_END)) > _LAST_BYTES:
-        log.seek(size - _LAST_BYTES)
-        log.readline()  # of this one the beginning is cut off
-    else:
-        log.seek(0)
-
-
 async def _follow(local: Local) -> None:
     """Show what the worker logs, for as long as everything lives."""
     with local.worker.program.log_file.open(errors="replace") as log:
-        to_last_lines(log)
+        log.seek(local.worker.log_start)
         while True:
             sys.stdout.write(log.read())
             sys.stdout.flush()

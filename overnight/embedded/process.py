@@ -82,6 +82,7 @@ class ManagedProcess:
     Attributes:
         program: What runs.
         pid: Its process id (the program's, not the guard's).
+        log_start: Where in the log this start begins, in bytes.
     """
 
     def __init__(self, program: Program) -> None:
@@ -89,7 +90,7 @@ class ManagedProcess:
         self.pid = 0
         program.log_file.parent.mkdir(parents=True, exist_ok=True)
         with program.log_file.open("ab") as log:
-            self._log_start = log.tell()
+            self.log_start = log.tell()
             self._guard = _spawn_guard(program, log.fileno())
         self._report = bytearray()
 
@@ -159,7 +160,7 @@ class ManagedProcess:
     def log_text(self) -> str:
         """What the program wrote since this start."""
         with self.program.log_file.open("rb") as log:
-            log.seek(self._log_start)
+            log.seek(self.log_start)
             return log.read().decode(errors="replace")
 
     def raise_if_ended(self) -> None:

@@ -1,15 +1,18 @@
-import io
 import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from overnight.cli.dev import _impatience, exports_of, to_last_lines
+from overnight.cli.dev import _follow, _impatience, exports_of
 from overnight.cli.environment import (
     local_environment,
     provider_variables,
     simulator_addresses,
     without_keys,
 )
+from overnight.errors import EmbeddedServerError
 from overnight.simulator.serve import Running
 
 ADDRESSES = {"openai": "http://127.0.0.1:8430/v1", "anthropic": "http://127.0.0.1:8430"}
@@ -61,10 +64,16 @@ def test_development_polls_quickly_only_while_nothing_real_is_polled(monkeypatch
     assert _impatience(["openai", "anthropic"]) == {}
 
 
-@pytest.mark.parametrize("lines", [1, 3, 100])
-def test_the_last_lines_of_a_log_are_whole_and_among_few_is_the_first(lines: int) -> None:
-    log = io.StringIO("".join(f"{number}: the worker is ready\n" for number in range(lines)))
-    to_last_lines(log)
-    shown = log.read().splitlines()
-    assert shown[-1] == f"{lines - 1}: the worker is ready"
-    assert len(shown) == min(lines, 16)
+async def test_what_the_worker_says_is_shown_from_this_start_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raise_if_ended() -> None:
+        raise EmbeddedServerError("It has ended.")
+
+    earlier, log = "stopping: that was yesterday\n", tmp_path / "worker.log"
+    log.write_text(f"{earlier}worker is ready\n")
+    worker = SimpleNamespace(program=SimpleNamespace(log_file=log), log_start=len(earlier))
+    local: Any = SimpleNamespace(worker=worker, raise_if_ended=raise_if_ended)
+    with pytest.raises(EmbeddedServerError):
+        await _follow(local)
+    assert capsys.readouterr().out == "worker is ready\n"
