@@ -12,7 +12,7 @@ DEMO_DATA := .demo/data/.downloaded
 .PHONY: help demo demo-data test lint faults soak bench docs lock audit clean check-python
 
 help:
-	@echo "make demo    run two real batches end to end on this machine (about a minute)"
+	@echo "make demo    run two batches end to end on this machine, with simulated providers (about a minute)"
 	@echo "make test    lint, types and every test"
 	@echo "make demo-data  only download the demo's input"
 	@echo "make lint    ruff, import contracts, mypy"

@@ -215,7 +215,7 @@ def demo(
     entries: Annotated[int, typer.Option(min=1, help="How many review snippets each batch holds.")] = 300,
     folder: Annotated[Path, typer.Option(help="Where input, data and logs are.")] = Path(".demo"),
 ) -> None:
-    """Take real documents through Temporal, Postgres and both providers, and show what comes out.
+    """Take sentences from real reviews through Temporal, Postgres and both providers, and show what comes out.
 
     The providers are simulated, unless OVERNIGHT_DEMO_PROVIDER names one (openai, anthropic) and its key is set.
     """
