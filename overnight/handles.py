@@ -150,6 +150,6 @@ class Handle(HasEntries, Generic[SubjectT]):
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND and await self._is_handled():
                 what = f"{self._what.capitalize()} {self.id}"
-                raise UsageError(f"{what} is over, and its handler has run: there is nothing to {name}.") from None
+                raise UsageError(f"{what} is over, and its handler has run: {name} comes too late.") from None
             text = f"The workflow of {self._what} {self.id} cannot be told to {name}: {error.message}"
             raise TemporalError(text) from None

@@ -117,7 +117,7 @@ async def test_a_wait_for_a_handler_that_raises_ends_with_what_it_raised_and_goe
 
     assert "heard that" not in caught.value.public
     assert finished.failure_code == "bad_input"
-    with pytest.raises(UsageError, match="there is nothing to skip_handler"):
+    with pytest.raises(UsageError, match="skip_handler comes too late"):
         await batch.skip_handler()
 
 
