@@ -122,13 +122,6 @@ def test_ctrl_c_ends_a_command_in_one_line(monkeypatch: pytest.MonkeyPatch, prin
     assert len(printed()[1].splitlines()) == 1
 
 
-def test_a_command_whose_output_is_closed_does_its_work_all_the_same() -> None:
-    done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m overnight.cli db roles >&-"], capture_output=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
 def test_ctrl_c_outside_any_command_ends_in_one_line_too(monkeypatch: pytest.MonkeyPatch, printed: Read) -> None:
     monkeypatch.setattr(commands, "app", raising(KeyboardInterrupt()))
     assert main(["list"]) == 130

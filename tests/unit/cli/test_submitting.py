@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -117,6 +118,13 @@ def test_an_estimate_of_a_file_is_what_a_dry_run_prints(rehearse: Rehearse, caps
     assert capsys.readouterr().out == rehearsed
     cost = json.loads(rehearsed)["estimate"]["cost_at_most"]
     assert Decimal(cost["list_price"]) == 2 * Decimal(cost["billed"]) > 0
+
+
+def test_a_command_whose_output_is_closed_does_its_work_all_the_same(rehearse: Rehearse) -> None:
+    rehearse([openai("a")])
+    command = f"{sys.executable} -m overnight.cli estimate in.jsonl >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_file_that_could_cost_more_than_is_allowed_is_refused_with_the_figure(rehearse: Rehearse) -> None:
