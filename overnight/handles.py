@@ -148,7 +148,7 @@ class Handle(HasEntries, Generic[SubjectT]):
         try:
             await (await self._workflow()).signal(name)
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND and await self._is_handled():
+            if error.status is RPCStatusCode.NOT_FOUND and (await self.get()).handler_dispatched_at:
                 what = f"{self._what.capitalize()} {self.id}"
                 raise UsageError(f"{what} is over, and its handler has run: {name} comes too late.") from None
             text = f"The workflow of {self._what} {self.id} cannot be told to {name}: {error.message}"
