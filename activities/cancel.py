@@ -48,7 +48,7 @@ class CancelActivities:
             if submission.started_at is not None:
                 found = await certain(self._services, batch, submission)
                 if found is not None:
-                    return await self._store.submissions.accept(batch.id, found)
+                    return await self._store.submissions.accept(batch.id, found, number=submission.number)
                 await self._store.submissions.abandon(batch.id)  # and looked for once more, when all is over
             reason = "Canceled before it was sent; nothing was paid."
             return await self._store.batches.close(batch.id, BatchStatus.CANCELED, code="canceled", reason=reason)

@@ -9,7 +9,7 @@ from activities.reports import poll_report
 from activities.room import send_back
 from activities.services import Services
 from overnight.batches import Batch, BatchStatus
-from overnight.contracts import BatchRef, PollReport
+from overnight.contracts import PollReport, PollRequest
 from overnight.errors import ProviderError
 from overnight.handling.failures import step
 from overnight.log_events import LogEvent
@@ -27,10 +27,12 @@ class PollActivities:
 
     @activity.defn(name="fetch_status")
     @step
-    async def fetch_status(self, request: BatchRef) -> PollReport:
+    async def fetch_status(self, request: PollRequest) -> PollReport:
         batch = await self._store.batches.get(request.batch_id)
-        if batch.status.is_terminal or batch.provider_batch_id is None:
+        if batch.status.is_terminal:
             return poll_report(batch)
+        if batch.provider_batch_id is None:
+            return await self._without_provider_batch(batch, request.provider_batch_id)
         provider = self._services.provider(batch.provider)
         report = await self._look(provider, batch.provider_batch_id)
         logger.info(
@@ -50,6 +52,11 @@ class PollActivities:
             raise
         count(POLLS, provider=provider.name, result=report.status.value)
         return report
+
+    async def _without_provider_batch(self, batch: Batch, heard_of: str | None) -> PollReport:
+        """Nothing was sent yet; or the batch was sent back, and the worker that did so died before it could say so."""
+        resubmit = await self._store.submissions.was_sent_back(batch.id, heard_of)
+        return poll_report(batch).model_copy(update={"resubmit": resubmit})
 
     async def _without_room(self, batch: Batch, report: ProviderReport) -> PollReport:
         """Nothing ran. The batch is to be submitted again, unless nobody waits for it any more."""

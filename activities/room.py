@@ -8,9 +8,11 @@ from overnight.notices import Notice, NoticeKind
 from overnight.providers.base import ProviderReport
 
 
-async def send_back(services: Services, batch: Batch, report: ProviderReport) -> PollReport:
-    """Make the batch `pending` again, and say so the first time: it can take a day of refusals."""
-    batch = await services.store.submissions.send_back(batch.id, report)
+async def send_back(services: Services, batch: Batch, report: ProviderReport, *, number: int = 0) -> PollReport:
+    """Make the batch `pending` again, and say so the first time: it can take a day of refusals. A submission that was
+    not accepted yet goes by its number.
+    """
+    batch = await services.store.submissions.send_back(batch.id, report, number=number)
     text = "The provider has no room for the batch; it is submitted again later."
     code = report.failure_code or "queue_full"
     if await services.store.submissions.sent_back(batch.id) == 1:

@@ -107,7 +107,7 @@ class SubmitActivities:
                 logger.warning(
                     "batch %s: adopted %s", batch.id, adopted.provider_batch_id, extra={"event": LogEvent.BATCH_ADOPTED}
                 )
-                await self._accepted(provider, batch, adopted)
+                await self._accepted(provider, batch, submission, adopted)
             if adopted is not None or await self._is_handed_over(batch.id):
                 return
         await self._create(provider, batch, await self._upload(batch))
@@ -141,16 +141,16 @@ class SubmitActivities:
             report = await provider.create(submission, lambda: self._fenced(submission))
         except (TransientProviderError, PermanentProviderError) as error:
             # Refused: certainly no batch. After anything else the intent stands, and the next attempt searches first.
-            await self._store.submissions.withdraw_intent(batch.id)
+            await self._store.submissions.withdraw_intent(submission)
             await self._refused(provider, batch, error)
         else:
-            await self._accepted(provider, batch, report)
+            await self._accepted(provider, batch, submission, report)
 
-    async def _accepted(self, provider: Provider, batch: Batch, report: ProviderReport) -> None:
+    async def _accepted(self, provider: Provider, batch: Batch, submission: Submission, report: ProviderReport) -> None:
         if report.failure_code in provider.queue_full_codes:
-            await send_back(self._services, batch, report)
+            await send_back(self._services, batch, report, number=submission.number)
             return
-        accepted = await self._store.submissions.accept(batch.id, report)
+        accepted = await self._store.submissions.accept(batch.id, report, number=submission.number)
         closed = accepted.status.is_terminal and not report.status.is_terminal
         if closed or accepted.provider_batch_id != report.provider_batch_id:
             # Closed, or handed over, behind our back: nobody waits for what was just made.

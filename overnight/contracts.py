@@ -226,6 +226,14 @@ class BatchRef(Payload):
     batch_id: UUID
 
 
+class PollRequest(Payload):
+    """One look at the provider."""
+
+    batch_id: UUID
+    provider_batch_id: str | None = None
+    """What the workflow takes the batch to be at the provider, as far as it has heard."""
+
+
 class PollReport(Payload):
     """Where a batch stands. Fields come in order of interest: Temporal's UI previews the first 50 characters."""
 
@@ -354,7 +362,7 @@ async def create_provider_batch(request: BatchRef) -> PollReport:
 
 
 @activity.defn(name="fetch_status")
-async def fetch_status(request: BatchRef) -> PollReport:
+async def fetch_status(request: PollRequest) -> PollReport:
     """One poll."""
     raise NotImplementedError
 

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         OpenBatch,
         OpenRequest,
         PollReport,
+        PollRequest,
         PollState,
         ProgressReport,
         Trouble,
@@ -97,9 +98,11 @@ class BatchWorkflow(TakesOrders):
         return batch
 
     async def _submit(self, batch: OpenBatch) -> None:
+        if self._is_submitted:
+            return
         if self._refusals:
             await self._wait_for_room(batch)
-        if self._is_submitted or self._cancel_requested:
+        if self._cancel_requested:
             return
         self._enter("submit")
         if batch.uploads_first:
@@ -230,7 +233,7 @@ class BatchWorkflow(TakesOrders):
         try:
             report = await workflow.execute_activity(
                 contracts.fetch_status,
-                BatchRef(batch_id=batch.batch_id),
+                PollRequest(batch_id=batch.batch_id, provider_batch_id=self._report.provider_batch_id),
                 summary=f"poll {self._polls}",
                 **options.POLL,
             )

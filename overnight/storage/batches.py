@@ -183,11 +183,12 @@ async def check_filler(connection: AsyncConnection, batch_id: UUID, token: UUID 
 
 
 async def write_report(connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> Batch:
-    """Write what the provider said, in the caller's transaction, unless the batch is terminal already, and return what
+    """Write what the provider said, in the caller's transaction, unless the batch is terminal already, or was sent back
+    and is another one at the provider by now: a poll that was slow must not end what it did not look at. Returns what
     holds now.
     """
     batch = await lock_batch(connection, batch_id)
-    if batch.status.is_terminal:
+    if batch.status.is_terminal or batch.provider_batch_id != report.provider_batch_id:
         return batch
     status, code, reason = _settled(batch, report)
     written = await connection.execute(

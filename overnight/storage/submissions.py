@@ -45,6 +45,12 @@ def _open(batch_id: UUID) -> ColumnElement[bool]:
     return and_(submissions.c.batch_id == batch_id, submissions.c.abandoned_at.is_(None))
 
 
+def _as_sent(submission: Submission) -> tuple[ColumnElement[bool], ...]:
+    """The open submission, as long as its newest create is the one that this attempt has sent."""
+    own = submissions.c.number == submission.number, submissions.c.started_at == submission.started_at
+    return _open(submission.batch_id), *own
+
+
 def _submission(batch: Batch, row: Row[Any]) -> Submission:
     return Submission(
         batch_id=batch.id,
@@ -136,9 +142,14 @@ class SubmissionStore:
         await self._change(batch_id, started_at=func.now(), marker=first, doubted_at=null())
         return await self.current(batch_id)
 
-    async def withdraw_intent(self, batch_id: UUID) -> None:
-        """The provider refused: no batch exists, and the next create needs no search."""
-        await self._change(batch_id, started_at=null(), doubted_at=null())
+    async def withdraw_intent(self, submission: Submission) -> None:
+        """The provider refused this create: no batch exists, and the next one needs no search. An intent that another
+        process has recorded since stands.
+        """
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                update(submissions).where(*_as_sent(submission)).values(started_at=null(), doubted_at=null())
+            )
 
     async def doubt(self, batch_id: UUID) -> timedelta:
         """Note that an earlier create may have made a batch, and return for how long that has been so."""
@@ -159,21 +170,23 @@ class SubmissionStore:
         Raises:
             SubmissionDoubtedError: somebody does, or this submission is not the open one any more.
         """
-        query = select(submissions.c.started_at).where(
-            _open(submission.batch_id),
-            submissions.c.number == submission.number,
-            submissions.c.started_at == submission.started_at,
-            submissions.c.doubted_at.is_(None),
-        )
+        query = select(submissions.c.started_at).where(*_as_sent(submission), submissions.c.doubted_at.is_(None))
         async with self._autocommit.connect() as connection:
             if (await connection.execute(query)).one_or_none() is None:
                 raise SubmissionDoubtedError(f"Batch {submission.batch_id}: this attempt to create it was given up.")
 
-    async def accept(self, batch_id: UUID, report: ProviderReport) -> Batch:
-        """The provider has the batch, under this id. Of two ids the first stays: the returned batch says which."""
+    async def accept(self, batch_id: UUID, report: ProviderReport, *, number: int | None = None) -> Batch:
+        """The provider has the batch, under this id. Of two ids the first stays: the returned batch says which.
+
+        Args:
+            batch_id: which batch.
+            report: what the provider says of it.
+            number: of the submission that made it, by default the open one. What one made that was let go meanwhile is
+                an orphan: its lines carry another token than those that are waited for.
+        """
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
-            if batch.provider_batch_id not in {None, report.provider_batch_id}:
+            if not await self._may_become(connection, batch, report, number):
                 logger.error(
                     "batch %s: is %s, not %s",
                     batch_id,
@@ -197,11 +210,27 @@ class SubmissionStore:
             )
             return await write_report(connection, batch_id, report)
 
-    async def send_back(self, batch_id: UUID, report: ProviderReport) -> Batch:
-        """The provider took the batch and had no room for it: it becomes `pending` again, to be submitted later."""
+    async def _may_become(
+        self, connection: AsyncConnection, batch: Batch, report: ProviderReport, number: int | None
+    ) -> bool:
+        """Whether the locked batch is this one at the provider, or is to become what this submission makes."""
+        if batch.provider_batch_id is not None:
+            return batch.provider_batch_id == report.provider_batch_id
+        row = await self._find_open(connection, batch.id)
+        return number is None or (row is not None and row.number == number)
+
+    async def send_back(self, batch_id: UUID, report: ProviderReport, *, number: int = 0) -> Batch:
+        """The provider had no room for the batch: it becomes `pending` again, to be submitted later. Whoever says so
+        late, of what is not the batch's any more, changes nothing.
+
+        Args:
+            batch_id: which batch.
+            report: what the provider says of it.
+            number: of the submission that made it, where that was not accepted before.
+        """
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
-            if batch.status.is_terminal:
+            if batch.status.is_terminal or not await self._may_become(connection, batch, report, number):
                 return batch
             await connection.execute(
                 update(submissions)
@@ -289,6 +318,20 @@ class SubmissionStore:
                 .values(resolved_at=func.now(), provider_batch_id=provider_batch_id)
             )
         return resolved.rowcount == 1
+
+    async def was_sent_back(self, batch_id: UUID, provider_batch_id: str | None) -> bool:
+        """Whether this is what the provider had no room for the last time, and nothing was sent since."""
+        if provider_batch_id is None:
+            return False
+        newest = select(func.max(submissions.c.number)).where(submissions.c.batch_id == batch_id).scalar_subquery()
+        query = select(submissions.c.number).where(
+            submissions.c.batch_id == batch_id,
+            submissions.c.number == newest,
+            submissions.c.resolved_at.is_not(None),
+            submissions.c.provider_batch_id == provider_batch_id,
+        )
+        async with self._engine.connect() as connection:
+            return (await connection.execute(query)).one_or_none() is not None
 
     async def sent_back(self, batch_id: UUID) -> int:
         """How often the provider took the batch and then had no room for it."""

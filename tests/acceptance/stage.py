@@ -13,7 +13,15 @@ from temporalio.testing import ActivityEnvironment
 from activities import Services, bulk_activities, short_activities
 from overnight import Overnight, Task
 from overnight.client import BatchHandle
-from overnight.contracts import BatchRef, BatchStart, DispatchRequest, ExpireRequest, OpenRequest
+from overnight.contracts import (
+    BatchRef,
+    BatchStart,
+    DispatchRequest,
+    ExpireRequest,
+    OpenRequest,
+    PollReport,
+    PollRequest,
+)
 from overnight.handling import handler_activities
 
 MODELS = {"openai": "gpt-5.4-mini", "anthropic": "claude-haiku-4-5"}
@@ -79,8 +87,10 @@ class Steps:
         await self._run("upload_entries", BatchRef(batch_id=batch_id))
         return await self._run("create_provider_batch", BatchRef(batch_id=batch_id))
 
-    async def poll(self, batch_id: UUID) -> Any:
-        return await self._run("fetch_status", BatchRef(batch_id=batch_id))
+    async def poll(self, batch_id: UUID, heard: PollReport | None = None) -> Any:
+        """One poll, of a workflow that has heard this much."""
+        known = heard.provider_batch_id if heard else None
+        return await self._run("fetch_status", PollRequest(batch_id=batch_id, provider_batch_id=known))
 
     async def expire(self, batch_id: UUID, *, final: bool = False) -> Any:
         return await self._run("expire_batch", ExpireRequest(batch_id=batch_id, final=final))

@@ -50,6 +50,22 @@ async def test_a_batch_is_created_once_however_often_its_submission_is_repeated(
     assert calls["files.upload"] == (1 if provider == "openai" else 0)
 
 
+async def test_a_batch_that_was_sent_back_is_submitted_again_though_nobody_heard_that_it_was(
+    steps: Steps, store: Store, account: AtTheProvider
+) -> None:
+    await account.fault("openai", "batches.create", {"kind": "batch", "how": "fail"}, times=1)
+    batch = await steps.batch("openai")
+    submitted = await steps.submit(batch.id)
+    await account.advance(20)
+
+    heard, again = await steps.poll(batch.id, submitted), await steps.poll(batch.id, submitted)
+    other = await steps.poll(batch.id, submitted.model_copy(update={"provider_batch_id": "batch_unheard_of"}))
+
+    assert (heard.resubmit, again.resubmit) == (True, True)
+    # A database that was restored knows less than the workflow: what was created since could be created twice.
+    assert not other.resubmit
+
+
 # Max age.
 
 

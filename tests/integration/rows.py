@@ -75,15 +75,20 @@ async def accepted(store: Store, count: int = 3, **more: Any) -> UUID:
     await store.batches.claim(batch_id, f"batch-{batch_id}")
     await store.submissions.current(batch_id)
     await store.submissions.record_intent(batch_id, None)
-    await store.submissions.accept(batch_id, report(provider_batch_id=f"provider-{batch_id}"))
+    await store.submissions.accept(batch_id, said(batch_id))
     return batch_id
 
 
 async def over(store: Store, count: int = 3, status: BatchStatus = BatchStatus.ENDED, **more: Any) -> UUID:
     """A batch that has come to an end at the provider."""
     batch_id = await accepted(store, count)
-    await store.batches.record_report(batch_id, report(status, provider_batch_id=f"provider-{batch_id}", **more))
+    await store.batches.record_report(batch_id, said(batch_id, status, **more))
     return batch_id
+
+
+def said(batch_id: UUID, status: BatchStatus = BatchStatus.IN_PROGRESS, **more: Any) -> ProviderReport:
+    """What the provider says of a batch that it has."""
+    return report(status, provider_batch_id=f"provider-{batch_id}", **more)
 
 
 def report(status: BatchStatus = BatchStatus.IN_PROGRESS, **more: Any) -> ProviderReport:

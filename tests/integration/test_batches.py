@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -14,7 +15,7 @@ from overnight.ids import new_batch_id
 from overnight.storage.batches import MAX_AGE_EXCEEDED
 from overnight.storage.entries import NewEntry
 from overnight.storage.store import Store
-from tests.integration.rows import ROOM, accepted, all_rows, filled, new_batch, new_entry, over, report
+from tests.integration.rows import ROOM, accepted, all_rows, filled, new_batch, new_entry, over, report, said
 
 ENDS = sorted(TERMINAL)
 
@@ -109,8 +110,7 @@ async def test_an_intent_keeps_the_marker_of_the_first_create_and_the_time_of_th
 async def test_a_withdrawn_intent_needs_no_search_and_the_next_one_begins_anew(store: Store) -> None:
     batch_id = await filled(store)
     await store.submissions.current(batch_id)
-    await store.submissions.record_intent(batch_id, "old")
-    await store.submissions.withdraw_intent(batch_id)
+    await store.submissions.withdraw_intent(await store.submissions.record_intent(batch_id, "old"))
     assert (await store.submissions.current(batch_id)).started_at is None
     await store.submissions.record_intent(batch_id, "new")
     assert (await store.submissions.current(batch_id)).marker == "new"
@@ -119,10 +119,10 @@ async def test_a_withdrawn_intent_needs_no_search_and_the_next_one_begins_anew(s
 async def test_an_acceptance_makes_the_batch_the_providers(store: Store, engine: AsyncEngine) -> None:
     batch_id = await filled(store)
     await store.submissions.current(batch_id)
-    said = report(BatchStatus.SUBMITTED, details={"output_file_id": "f"}, progress=Progress(total=3, done=1, failed=1))
-    batch = await store.submissions.accept(batch_id, said)
+    told = report(BatchStatus.SUBMITTED, details={"output_file_id": "f"}, progress=Progress(total=3, done=1, failed=1))
+    batch = await store.submissions.accept(batch_id, told)
     assert (batch.status, batch.provider_batch_id) == (BatchStatus.SUBMITTED, "provider-1")
-    assert (batch.provider_details, batch.progress) == (said.details, said.progress)
+    assert (batch.provider_details, batch.progress) == (told.details, told.progress)
     rows = await all_rows(engine, "select provider_batch_id, accepted_at is not null from overnight.submissions")
     assert rows == [("provider-1", True)]
     again = await store.submissions.accept(batch_id, report(BatchStatus.IN_PROGRESS))
@@ -133,7 +133,7 @@ async def test_a_second_provider_batch_never_takes_the_place_of_the_first(store:
     batch_id = await filled(store)
     await store.submissions.current(batch_id)
     reports = [report(provider_batch_id=f"provider-{number}") for number in range(6)]
-    found = await asyncio.gather(*(store.submissions.accept(batch_id, said) for said in reports))
+    found = await asyncio.gather(*(store.submissions.accept(batch_id, one) for one in reports))
     assert len({batch.provider_batch_id for batch in found}) == 1
     rows = await all_rows(
         engine, "select b.provider_batch_id = s.provider_batch_id from overnight.batches b, overnight.submissions s"
@@ -154,16 +154,73 @@ async def test_a_provider_batch_belongs_to_one_batch_of_ours(store: Store) -> No
     assert await store.submissions.claimed("openai") == {"provider-1"}
 
 
+async def test_a_refusal_that_comes_late_withdraws_no_later_intent(store: Store) -> None:
+    batch_id = await filled(store)
+    await store.submissions.current(batch_id)
+    zombie = await store.submissions.record_intent(batch_id, None)
+    await store.submissions.abandon(batch_id)
+    await store.submissions.current(batch_id)
+    successor = await store.submissions.record_intent(batch_id, None)
+
+    await store.submissions.withdraw_intent(zombie)
+
+    assert await store.submissions.current(batch_id) == successor
+
+
+async def test_what_a_submission_made_that_was_let_go_is_not_taken_for_its_successors(store: Store) -> None:
+    batch_id = await filled(store)
+    zombie = await store.submissions.current(batch_id)
+    await store.submissions.abandon(batch_id)
+    await store.submissions.current(batch_id)
+    assert (await store.submissions.accept(batch_id, report(), number=zombie.number)).provider_batch_id is None
+    mine = report(provider_batch_id="mine")
+    assert (await store.submissions.accept(batch_id, mine)).provider_batch_id == "mine"
+
+
+async def sent_back(store: Store) -> UUID:
+    """A batch that the provider took as `full` and then had no room for."""
+    batch_id = await filled(store)
+    await store.submissions.current(batch_id)
+    await store.submissions.accept(batch_id, report(provider_batch_id="full"))
+    await store.submissions.send_back(batch_id, report(BatchStatus.FAILED, provider_batch_id="full"))
+    return batch_id
+
+
+async def test_who_comes_late_with_a_full_queue_does_not_let_go_of_what_was_created_since(store: Store) -> None:
+    batch_id = await sent_back(store)
+    await store.submissions.current(batch_id)
+    second = await store.submissions.record_intent(batch_id, None)
+    full = report(BatchStatus.FAILED, provider_batch_id="full")
+    assert (await store.submissions.send_back(batch_id, full)).provider_batch_id is None
+    assert await store.submissions.current(batch_id) == second
+    await store.submissions.accept(batch_id, report(provider_batch_id="taken"))
+
+    late = await store.submissions.send_back(batch_id, full)
+
+    assert (late.status, late.provider_batch_id) == (BatchStatus.IN_PROGRESS, "taken")
+    assert await store.submissions.current(batch_id) == second
+    assert await store.submissions.sent_back(batch_id) == 1
+
+
+async def test_a_late_word_on_what_was_sent_back_says_nothing_of_the_batch(store: Store) -> None:
+    batch_id = await sent_back(store)
+    late = report(BatchStatus.FAILED, provider_batch_id="full", failure_code="token_limit_exceeded")
+    assert (await store.batches.record_report(batch_id, late)).status is BatchStatus.PENDING
+    await store.submissions.current(batch_id)
+    await store.submissions.accept(batch_id, report(provider_batch_id="taken"))
+    assert (await store.batches.record_report(batch_id, late)).status is BatchStatus.IN_PROGRESS
+
+
 # The first terminal status wins.
 
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(ENDS, 2)))
 async def test_the_first_terminal_status_wins(store: Store, first: BatchStatus, second: BatchStatus) -> None:
     batch_id = await accepted(store)
-    won = await store.batches.record_report(batch_id, report(first, failure_code="c", failure_reason="r"))
+    won = await store.batches.record_report(batch_id, said(batch_id, first, failure_code="c", failure_reason="r"))
     assert won.ended_at is not None
-    assert await store.batches.record_report(batch_id, report(second)) == won
-    assert await store.batches.record_report(batch_id, report(BatchStatus.IN_PROGRESS)) == won
+    assert await store.batches.record_report(batch_id, said(batch_id, second)) == won
+    assert await store.batches.record_report(batch_id, said(batch_id, BatchStatus.IN_PROGRESS)) == won
     assert await store.batches.close(batch_id, second, code="late", reason="late") == won
     assert await store.batches.give_up(batch_id, "late") == won
 
@@ -171,7 +228,7 @@ async def test_the_first_terminal_status_wins(store: Store, first: BatchStatus, 
 async def test_the_first_terminal_status_wins_among_many_at_once(store: Store) -> None:
     for _ in range(5):
         batch_id = await accepted(store)
-        changes = [store.batches.record_report(batch_id, report(status)) for status in ENDS]
+        changes = [store.batches.record_report(batch_id, said(batch_id, status)) for status in ENDS]
         changes += [store.batches.close(batch_id, status, code="c", reason="r") for status in ENDS]
         found = await asyncio.gather(*changes)
         assert len({(batch.status, batch.ended_at, batch.failure_code) for batch in found}) == 1
@@ -181,12 +238,12 @@ async def test_closing_a_batch_here_keeps_what_the_provider_says_later_out(store
     batch_id = await accepted(store)
     closed = await store.batches.close(batch_id, BatchStatus.FAILED, code="c", reason="why")
     assert (closed.status, closed.failure_code, closed.failure_reason) == (BatchStatus.FAILED, "c", "why")
-    assert await store.batches.record_report(batch_id, report(BatchStatus.ENDED)) == closed
+    assert await store.batches.record_report(batch_id, said(batch_id, BatchStatus.ENDED)) == closed
 
 
 async def test_a_report_of_a_running_batch_moves_it_on(store: Store) -> None:
     batch_id = await accepted(store)
-    batch = await store.batches.record_report(batch_id, report(progress=Progress(total=3, done=2, failed=1)))
+    batch = await store.batches.record_report(batch_id, said(batch_id, progress=Progress(total=3, done=2, failed=1)))
     assert (batch.status, batch.progress.done, batch.ended_at) == (BatchStatus.IN_PROGRESS, 2, None)
 
 
@@ -198,9 +255,11 @@ async def given_up(store: Store, status: BatchStatus, *, canceled_by_somebody: b
     if canceled_by_somebody:
         await store.batches.request_cancel(batch_id)
     await store.batches.give_up(batch_id, "too old")
-    canceling = await store.batches.record_report(batch_id, report(BatchStatus.IN_PROGRESS))
+    canceling = await store.batches.record_report(batch_id, said(batch_id, BatchStatus.IN_PROGRESS))
     assert canceling.failure_code == MAX_AGE_EXCEEDED
-    return await store.batches.record_report(batch_id, report(status, failure_code="theirs", failure_reason="said so"))
+    return await store.batches.record_report(
+        batch_id, said(batch_id, status, failure_code="theirs", failure_reason="said so")
+    )
 
 
 async def test_a_batch_that_is_canceled_for_its_age_has_failed_for_its_age(store: Store) -> None:
@@ -217,7 +276,7 @@ async def test_a_batch_that_somebody_canceled_before_is_canceled_whatever_its_ag
 async def test_a_batch_that_ends_after_all_has_no_failure(store: Store) -> None:
     batch_id = await accepted(store)
     await store.batches.give_up(batch_id, "too old")
-    batch = await store.batches.record_report(batch_id, report(BatchStatus.ENDED))
+    batch = await store.batches.record_report(batch_id, said(batch_id, BatchStatus.ENDED))
     assert (batch.status, batch.failure_code, batch.failure_reason) == (BatchStatus.ENDED, None, None)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import Batch, BatchFilter, BatchStatus, Outcome
 from overnight.errors import BatchClosedError, BatchTakenOverError, EmptyBatchError
@@ -109,6 +111,15 @@ async def test_of_two_that_create_it_at_once_one_may_fill_it(store: Store) -> No
 
     assert sorted(map(str, map(type, answers))) == sorted(map(str, [int, BatchTakenOverError]))
     assert (await store.batches.get(ID)).entry_count == 1
+
+
+async def test_many_that_make_it_anew_at_once_all_find_it(store: Store, engine: AsyncEngine) -> None:
+    await store.batches.create_by_key(by_key())
+    async with engine.begin() as connection:
+        await connection.execute(text("select from overnight.batches for update"))
+        making = [asyncio.create_task(store.batches.create_by_key(by_key())) for _ in range(4)]
+        await asyncio.wait(making, timeout=0.3)  # all of them wait for the row now
+    assert {batch.id for batch in await asyncio.gather(*making)} == {ID}
 
 
 async def test_an_empty_one_cannot_be_sealed(store: Store) -> None:

@@ -16,7 +16,7 @@ from overnight.storage.batches import MAX_AGE_EXCEEDED
 from overnight.storage.result_rows import PlainRows
 from overnight.storage.results import IngestConflictError, Stray
 from overnight.storage.store import Store
-from tests.integration.rows import COST, USAGE, accepted, all_rows, block, over, report, result
+from tests.integration.rows import COST, USAGE, accepted, all_rows, block, over, result, said
 
 UNKNOWN = Cost(billed=None, list_price=None)
 
@@ -263,7 +263,7 @@ async def test_twenty_thousand_lines_are_written_and_summed(store: Store) -> Non
 
 async def test_a_batch_of_the_provider_that_failed_at_once_has_no_lines_and_costs_nothing(store: Store) -> None:
     batch_id = await accepted(store)
-    await store.batches.record_report(batch_id, report(BatchStatus.FAILED))
+    await store.batches.record_report(batch_id, said(batch_id, BatchStatus.FAILED))
     batch = await store.results.finish(batch_id, price_version="v")
     assert batch.cost == Cost(billed=Decimal(0), list_price=Decimal(0))
 

@@ -25,6 +25,7 @@ from overnight.contracts import (
     OpenBatch,
     OpenRequest,
     PollReport,
+    PollRequest,
     PollState,
     Trouble,
     bulk_task_queue,
@@ -153,7 +154,7 @@ class Stage(Scripted):
         return report.model_copy(update={"submitted_at": now})
 
     @activity.defn(name="fetch_status")
-    async def fetch_status(self, request: BatchRef) -> PollReport:
+    async def fetch_status(self, request: PollRequest) -> PollReport:
         await self._note("fetch_status")
         return self._kept(self._next(self.polls, says(BatchStatus.ENDED)))
 

@@ -344,6 +344,15 @@ async def test_a_cancel_while_waiting_for_room_submits_nothing_more(stage: Stage
     assert [name for name, _ in stage.calls].count("create_provider_batch") == 1
 
 
+async def test_a_batch_that_found_room_is_not_kept_waiting_for_it_when_its_history_continues_as_new(
+    stage: Stage,
+) -> None:
+    stage.opened = {"provider_batch_id": "batch_1", "status": BatchStatus.IN_PROGRESS}
+    await (await stage.start(resume=PollState(refusals=5))).result()
+
+    assert minutes(stage.times("fetch_status", since="open_batch")) == [1]
+
+
 async def test_a_batch_that_waits_for_room_does_not_grow_too_old(stage: Stage) -> None:
     stage.polls = [FULL] * 60 + [says(BatchStatus.ENDED)]
 
