@@ -1,6 +1,7 @@
 """The steps of a campaign as a whole: claim, look, stop, settle. Its batches' steps are those of any batch."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -9,7 +10,6 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from activities.services import Services
 from overnight import contracts
-from overnight.batches import BatchStatus
 from overnight.campaign_contracts import (
     CampaignRef,
     CampaignSummary,
@@ -26,7 +26,7 @@ from overnight.errors import CostLimitError
 from overnight.handling.failures import step, translated
 from overnight.handling.heartbeats import heartbeating
 from overnight.spending import seal_campaign_within_cost
-from overnight.storage.batches import MAX_AGE_EXCEEDED
+from overnight.storage.dispatches import AlreadyDispatchedError
 from overnight.temporal import status_of
 
 # What a workflow that came to no end of its own leaves behind. One that completed has its batch dispatched.
@@ -82,21 +82,16 @@ class CampaignActivities:
         unsent = await self._store.campaigns.stop(request.campaign_id, request.running, too_old=request.too_old)
         async with heartbeating():
             for batch_id in unsent:
-                await self._close(batch_id, too_old=request.too_old)
+                await self._finish(batch_id)
         return StopReport(closed=len(unsent))
 
-    async def _close(self, batch_id: UUID, *, too_old: bool) -> None:
+    async def _finish(self, batch_id: UUID) -> None:
         """Bring a batch that was never sent to its end, with an outcome for each of its entries."""
-        status = BatchStatus.EXPIRED if too_old else BatchStatus.CANCELED
-        code = MAX_AGE_EXCEEDED if too_old else "canceled"
-        why = "The campaign's max age passed" if too_old else "Canceled"
-        await self._store.batches.close(
-            batch_id, status, code=code, reason=f"{why} before it was sent; nothing was paid."
-        )
         await self._store.results.finish(batch_id, price_version=price_version())
         await self._store.outputs.finish(batch_id)
-        async with self._store.dispatches.attempt(batch_id) as dispatch:
-            await dispatch.commit()
+        with contextlib.suppress(AlreadyDispatchedError):  # by a workflow that was started in the meantime
+            async with self._store.dispatches.attempt(batch_id) as dispatch:
+                await dispatch.commit()
 
     @activity.defn(name="settle_campaign")
     @step

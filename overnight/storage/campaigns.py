@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, exists, func, or_, select, update
+from sqlalchemy import Row, Select, Update, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -144,6 +144,18 @@ def _unfinished(campaign_id: UUID, started: Collection[UUID]) -> Select[Any]:
 
 def _waiting(campaign_id: UUID, started: Collection[UUID]) -> Select[Any]:
     return _unfinished(campaign_id, started).where(batches.c.workflow_id.is_(None))
+
+
+def _ended_unsent(campaign_id: UUID, started: Collection[UUID], *, too_old: bool) -> Update:
+    why = "The campaign's max age passed" if too_old else "Canceled"
+    values = {
+        "status": (BatchStatus.EXPIRED if too_old else BatchStatus.CANCELED).value,
+        "failure_code": MAX_AGE_EXCEEDED if too_old else "canceled",
+        "failure_reason": f"{why} before it was sent; nothing was paid.",
+        "ended_at": func.now(),
+    }
+    unsent = batches.c.id.in_(_waiting(campaign_id, started)), batches.c.workflow_id.is_(None)
+    return update(batches).where(*unsent, batches.c.status.not_in(TERMINAL)).values(values)
 
 
 class CampaignStore(Troubled):
@@ -286,13 +298,16 @@ class CampaignStore(Troubled):
             await self._change(connection, campaign_id, cancel_requested_at=wanted)
 
     async def stop(self, campaign_id: UUID, started: Collection[UUID], *, too_old: bool) -> list[UUID]:
-        """Let nothing more be asked, because somebody said so or because max age has passed. Returns the batches that
-        were never started, which are to be closed here; the others are marked, for their workflows to cancel.
+        """Let nothing more be asked, because somebody said so or because max age has passed. The batches that were
+        never started end here, and are returned until they have been brought to their end; the others are marked, for
+        their workflows to cancel.
         """
         async with self._engine.begin() as connection:
             row = await lock_campaign(connection, campaign_id)
             if too_old and row.cancel_requested_at is None:
                 await self._change(connection, campaign_id, failure_code=MAX_AGE_EXCEEDED)
+            # In the same transaction: whoever starts one of them now finds that it is over, and sends nothing.
+            await connection.execute(_ended_unsent(campaign_id, started, too_old=too_old))
             found = (await connection.execute(_waiting(campaign_id, started))).scalars().all()
             running = batches.c.campaign_id == campaign_id, batches.c.status.not_in(TERMINAL)
             wanted = func.coalesce(batches.c.cancel_requested_at, func.now())

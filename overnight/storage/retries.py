@@ -5,13 +5,16 @@ from dataclasses import fields, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, insert, literal, select, update
+from sqlalchemy import Select, exists, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, Outcome
 from overnight.errors import RetryRefusedError, UnknownBatchError
 from overnight.storage.batches import NewBatch, batch_of, insert_anew
-from overnight.storage.tables import batches, entries, results
+from overnight.storage.tables import attempts, batches, campaigns, entries, results
+
+# A further round may; the campaign's handler runs when that is over, and may retry what is left.
+_MAY_BE_ASKED_AGAIN = exists().where(campaigns.c.id == batches.c.campaign_id, campaigns.c.ended_at.is_(None))
 
 _COPIED = ("batch_id", "position", "custom_id", "task", "fields", "request")
 
@@ -51,10 +54,14 @@ class RetryStore:
 
 
 async def _parent(connection: AsyncConnection, batch_id: UUID) -> Batch:
-    row = (await connection.execute(select(batches).where(batches.c.id == batch_id))).one_or_none()
+    query = select(batches, _MAY_BE_ASKED_AGAIN.label("may_be_asked_again")).where(batches.c.id == batch_id)
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise UnknownBatchError(batch_id)
     parent = batch_of(row)
+    if row.may_be_asked_again:
+        reason = f"its campaign {parent.campaign_id} is not over, and may ask again itself; wait for it"
+        raise RetryRefusedError(batch_id, reason)
     if parent.hydrated_at is None:
         raise RetryRefusedError(batch_id, f"it is not over, with status {parent.status.value}; wait for its outcomes")
     if parent.pruned_at is not None:
@@ -72,7 +79,8 @@ def _like(parent: Batch, new_id: UUID) -> NewBatch:
 
 
 def _unsuccessful(batch_id: UUID, outcomes: Collection[Outcome]) -> Select[Any]:
-    """The entries to be retried, as rows of the parent."""
+    """The entries to be retried, as rows of the parent: what a round of its campaign asked again is that one's."""
+    asked_again = attempts.c.earlier_batch_id == batch_id, attempts.c.earlier_position == entries.c.position
     return (
         select(entries)
         .join(results, (results.c.batch_id == entries.c.batch_id) & (results.c.position == entries.c.position))
@@ -80,6 +88,7 @@ def _unsuccessful(batch_id: UUID, outcomes: Collection[Outcome]) -> Select[Any]:
             entries.c.batch_id == batch_id,
             entries.c.request != "",  # it is, while pruning is under way
             results.c.outcome.in_([outcome.value for outcome in outcomes]),
+            ~select(attempts.c.position).where(*asked_again).exists(),
         )
     )
 
@@ -91,7 +100,7 @@ def _takers(batch_id: UUID) -> Select[Any]:
         child.c.parent_batch_id == batch_id,
         copy.c.batch_id == child.c.id,
         copy.c.custom_id == entries.c.custom_id,
-        copy.c.request == entries.c.request,
+        copy.c.request.in_([entries.c.request, ""]),  # pruned: nobody can tell any more, so it is not paid for again
     )
 
 

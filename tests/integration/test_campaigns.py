@@ -17,6 +17,7 @@ from overnight.errors import (
     DuplicateCustomIdError,
     OfCampaignError,
     RequestError,
+    RetryRefusedError,
     UnknownCampaignError,
 )
 from overnight.ids import new_batch_id
@@ -246,11 +247,38 @@ async def test_a_stop_marks_what_runs_and_names_what_was_never_sent_until_that_i
     await store.batches.claim(first, f"batch-{first}")
 
     assert await store.campaigns.stop(campaign_id, [second], too_old=True) == [third]
-    # A worker that dies between closing and giving outcomes leaves it to the next attempt.
-    await store.batches.close(third, BatchStatus.EXPIRED, code="max_age_exceeded", reason="Too old.")
+    # A worker that dies before it has given outcomes leaves that to the next attempt.
     assert await store.campaigns.stop(campaign_id, [second], too_old=True) == [third]
     marked = [part.cancel_requested_at is not None for part in await store.campaigns.batches(campaign_id)]
     assert marked == [True, True, False]
+
+
+async def test_what_a_stop_names_is_not_sent_any_more_by_whoever_claims_it_then(store: Store) -> None:
+    campaign_id = await filled(store, 4)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    (part,) = await store.campaigns.batches(campaign_id)
+    await store.campaigns.stop(campaign_id, [], too_old=False)
+    claimed = await store.batches.claim(part.id, f"batch-{part.id}")
+    assert (claimed.status, claimed.failure_code) == (BatchStatus.CANCELED, "canceled")
+
+
+async def test_a_batch_of_a_campaign_is_retried_when_that_is_over_without_what_a_round_asked_again(
+    store: Store,
+) -> None:
+    campaign_id = await filled(store, 4)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    (part,) = await store.campaigns.batches(campaign_id)
+    await finish(store, part.id, {1: (Outcome.ERRORED, "http_500"), 2: (Outcome.ERRORED, "http_400")})
+    with pytest.raises(RetryRefusedError, match=f"campaign {campaign_id} is not over"):
+        await store.retries.retry(part.id, new_batch_id(), [Outcome.ERRORED])
+    assert await plan(store, campaign_id, 1) == (1, 1)
+    await finish(store, (await store.campaigns.batches(campaign_id))[-1].id, {})
+    await store.campaigns.settle(campaign_id)
+
+    retry = new_batch_id()
+    assert await store.retries.retry(part.id, retry, [Outcome.ERRORED]) == 1
+    (page,) = [page async for page in store.entries.pages(retry)]
+    assert [line.custom_id for line in page] == ["Ask-2"]
 
 
 async def test_settling_again_changes_nothing(store: Store) -> None:

@@ -117,6 +117,19 @@ async def test_a_child_that_asks_something_else_under_the_same_id_does_not_count
     assert await ids_of(store, await retried(store, batch_id)) == {"Ask-1": 1}
 
 
+async def test_a_retry_whose_texts_were_pruned_keeps_its_entries_from_being_paid_again(store: Store) -> None:
+    batch_id = await finished(store, [Outcome.ERRORED], extra=0)
+    child = await retried(store, batch_id)
+    await store.batches.close(child, BatchStatus.ENDED, code="c", reason="r")
+    await store.results.finish(child, price_version="v")
+    await store.outputs.finish(child)
+    async with store.dispatches.attempt(child) as dispatch:
+        await dispatch.commit()
+    await store.retention.prune(child)
+    with pytest.raises(RetryRefusedError, match=f"batch {child} retries its entries already"):
+        await retried(store, batch_id)
+
+
 async def test_what_failed_in_a_retry_is_retried_from_there(store: Store) -> None:
     first = await retried(store, await finished(store))
     await store.batches.close(first, BatchStatus.FAILED, code="c", reason="r")
