@@ -134,6 +134,12 @@ class _Sum:
             ]
         )
 
+    @property
+    def prices_caches(self) -> bool:
+        """Whether it is known what all of that costs."""
+        rates = [tier.billed for tier in self._tiers if tier is not None]
+        return all(None not in (known.cache_write, known.cache_write_1h) for known in rates)
+
     def _cost(self, possible: Callable[[int], Sequence[Usage]]) -> Cost:
         total = _NOTHING
         for tier, (prompt, answer) in self._tiers.items():
@@ -159,6 +165,7 @@ class Estimator:
         self._entries = self._input = self._input_at_most = 0
         self._output = self._output_at_most = self._unforeseen = self._unbounded = self._unbounded_prompts = 0
         self._prompts, self._expected, self._at_most, self._at_most_cached = (_Sum(tariff) for _ in range(4))
+        self._asked_to_cache = _Sum(tariff)
         self._uncounted: Counter[str] = Counter()
         self._tasks: Counter[str | None] = Counter()
 
@@ -183,6 +190,8 @@ class Estimator:
         self._output_at_most += weight.max_output_tokens or 0
         sums = self._at_most_cached if weight.may_write_cache else self._at_most
         sums.add(prompt, weight.max_output_tokens or 0)
+        if weight.asks_for_cache:
+            self._asked_to_cache.add(prompt)
 
     def result(self) -> Estimate:
         """What has been added up."""
@@ -194,13 +203,15 @@ class Estimator:
             output_tokens_at_most=None if self._unbounded else self._output_at_most,
             input_cost=self._prompts.cost,
             cost=_UNKNOWN if self._unforeseen or self._uncounted[PROVIDER_TOOLS] else self._expected.cost,
-            cost_at_most=_UNKNOWN if self._unbounded or self._unbounded_prompts else self._cost_at_most,
+            cost_at_most=self._cost_at_most,
             how=[*self._how()],
             unknown=[*self._unknown()],
         )
 
     @property
     def _cost_at_most(self) -> Cost:
+        if self._unbounded or self._unbounded_prompts or not self._asked_to_cache.prices_caches:
+            return _UNKNOWN
         return _plus(self._at_most.cost, self._at_most_cached.cost_if_cached)
 
     def _how(self) -> Iterator[str]:
@@ -226,6 +237,8 @@ class Estimator:
     def _unknown(self) -> Iterator[str]:
         if not self._tariff.tiers:
             yield f"What {self._batch.model} costs: {self._tariff.version} has no price per token of it."
+        elif not self._asked_to_cache.prices_caches:
+            yield f"What it costs to write to the cache: {self._tariff.version} has no price of it."
         for what, count in sorted(self._uncounted.items()):
             fees = ", and its fees for their calls" if what == PROVIDER_TOOLS else ""
             bounded = "" if self._unbounded_prompts else ", but for how many they are at most"

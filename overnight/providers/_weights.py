@@ -79,6 +79,7 @@ class Weighing:
             uncounted=frozenset(found.uncounted),
             uncounted_at_most=self._at_most(found),
             may_write_cache=found.caches or not self.cache_is_asked_for,
+            asks_for_cache=found.caches and self.cache_is_asked_for,
         )
 
     def _at_most(self, found: "_Found") -> int | None:

@@ -243,6 +243,7 @@ class RequestWeight:
         uncounted: kinds of content that `tokens` leaves out.
         uncounted_at_most: the most tokens that these can have; None where nobody can say.
         may_write_cache: its prompt can be billed as written to the provider's cache.
+        asks_for_cache: it will be, for the request says so.
     """
 
     tokens: int
@@ -250,6 +251,7 @@ class RequestWeight:
     uncounted: frozenset[str] = frozenset()
     uncounted_at_most: int | None = 0
     may_write_cache: bool = False
+    asks_for_cache: bool = False
 
 
 class ProviderFacts(Protocol):

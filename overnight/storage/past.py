@@ -14,12 +14,13 @@ _SAMPLE = text("""
     from (
         select id, entry_count from overnight.batches
         where provider = :provider and model = :model and endpoint = :endpoint and ingested_at is not null
+            and pruned_at is null
         order by created_at desc limit :batches
     ) batch
     cross join lateral generate_series(1, batch.entry_count, greatest(batch.entry_count / :entries, 1)) sample(position)
     join overnight.results on results.batch_id = batch.id and results.position = sample.position
     join overnight.entries on entries.batch_id = batch.id and entries.position = sample.position
-    where results.input_tokens > 0
+    where results.input_tokens > 0 and entries.request <> ''  -- it is, while pruning is under way
 """)
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -34,7 +35,7 @@ async def estimated(store: Store, *requests: str, overrides: PriceOverrides | No
     return await estimate(store, await store.batches.get(batch.id), overrides or {})
 
 
-async def answered(store: Store, usages: list[Usage], **more: Any) -> None:
+async def answered(store: Store, usages: list[Usage], **more: Any) -> UUID:
     """A batch of the past, whose entries used so much."""
     batch = new_batch(**more)
     await store.entries.create_filled(batch, each(new_entry(request=request()) for _ in usages), ROOM)
@@ -42,6 +43,7 @@ async def answered(store: Store, usages: list[Usage], **more: Any) -> None:
     await store.batches.close(batch.id, BatchStatus.ENDED, code="over", reason="It is over.")
     await store.results.write(batch.id, block(results, to=10))
     await store.results.finish(batch.id, price_version="v")
+    return batch.id
 
 
 async def test_prompts_are_weighed_and_answers_bounded(store: Store) -> None:
@@ -65,6 +67,15 @@ async def test_entries_that_were_answered_before_say_what_to_expect(store: Store
     assert found.cost == cost_of(expected, provider="openai", model=MODEL)
     assert "The newest 30 entries of task 'Ask' had 2.50 times as many" in " ".join(found.how)
     assert found.unknown == []
+
+
+async def test_entries_whose_texts_were_pruned_say_nothing_and_keep_nobody_from_estimating(store: Store) -> None:
+    batch_id = await answered(store, [Usage(input_tokens=WEIGHT * 9, output_tokens=30)] * 20)
+    await store.outputs.finish(batch_id)
+    async with store.dispatches.attempt(batch_id) as dispatch:
+        await dispatch.commit()
+    await store.retention.prune(batch_id)
+    assert (await estimated(store, request())).input_tokens_at_most == 2 * WEIGHT
 
 
 async def test_no_answer_is_expected_to_be_longer_than_it_may_be(store: Store) -> None:
@@ -130,6 +141,20 @@ async def test_own_prices_are_used_and_named(store: Store) -> None:
     assert found.input_cost.billed == Decimal(WEIGHT) * 2 / 1_000_000
     assert found.cost_at_most.billed == (Decimal(2 * WEIGHT) * 2 + 100 * 4) / 1_000_000
     assert "Prices: OVERNIGHT_PRICES" in " ".join(found.how)
+
+
+async def test_a_prompt_that_is_to_be_cached_costs_nobody_knows_what_without_a_price_for_that(store: Store) -> None:
+    own: dict[str, dict[str, dict[str, int]]] = {"anthropic": {"claude-mine": {"input": 4, "output": 8}}}
+    system = [{"type": "text", "text": TEXT, "cache_control": {"type": "ephemeral"}}]
+    body = {"model": "claude-mine", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
+    found = {}
+    for kind, more in {"plain": {}, "cached": {"system": system}}.items():
+        batch = new_batch(provider="anthropic", model="claude-mine", endpoint="/v1/messages")
+        await store.entries.create_filled(batch, each([new_entry(request=json.dumps(body | more))]), ROOM)
+        found[kind] = await estimate(store, await store.batches.get(batch.id), read_overrides(own))
+    assert found["plain"].cost_at_most.billed is not None
+    assert found["cached"].cost_at_most == UNKNOWN
+    assert "cache" in " ".join(found["cached"].unknown)
 
 
 async def test_embeddings_have_no_answer_that_costs(store: Store) -> None:
