@@ -19,6 +19,7 @@ from overnight.doctor import (
     Fate,
     Finding,
     Problem,
+    Recovered,
     State,
     check_deployment,
     examine,
@@ -109,13 +110,21 @@ async def recovering(*, as_json: bool) -> int:
     async with Overnight.connect() as overnight:
         recovered = await recover(overnight)
     if as_json:
-        rows = [{"batch_id": str(batch.batch_id), "fate": batch.fate.value} for batch in recovered]
+        rows = [{**_named(each), "fate": each.fate.value} for each in recovered]
         typer.echo(json.dumps({"recovered": rows}, indent=2))
     else:
-        for batch in recovered:
-            typer.echo(f"{batch.batch_id}  {_FATES[batch.fate]}")
-        typer.echo(f"{len(recovered)} batches were in flight. Start the workers now.")
-    return UNSUCCESSFUL if any(batch.fate is not Fate.GOES_ON for batch in recovered) else DONE
+        for each in recovered:
+            ((what, name),) = _named(each).items()
+            typer.echo(f"{'campaign ' if what == 'campaign_id' else ''}{name}  {_FATES[each.fate]}")
+        batches = sum(each.batch_id is not None for each in recovered)
+        typer.echo(f"{batches} batches were in flight. Start the workers now.")
+    return UNSUCCESSFUL if any(each.fate is not Fate.GOES_ON for each in recovered) else DONE
+
+
+def _named(recovered: Recovered) -> dict[str, str]:
+    if recovered.batch_id is not None:
+        return {"batch_id": str(recovered.batch_id)}
+    return {"campaign_id": str(recovered.campaign_id)}
 
 
 async def _help(helping: Sequence[Coroutine[Any, Any, None]]) -> list[str]:

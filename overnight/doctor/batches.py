@@ -121,16 +121,23 @@ async def start_again(
         )
 
 
-async def reattach_campaign(overnight: Overnight, campaign: Campaign, *, cancel: bool = False) -> None:
+async def reattach_campaign(
+    overnight: Overnight,
+    campaign: Campaign,
+    *,
+    cancel: bool = False,
+    conflict: WorkflowIDConflictPolicy = WorkflowIDConflictPolicy.USE_EXISTING,
+) -> None:
     """The same for a campaign: it finds again which of its batches run.
 
     Raises:
         TemporalError: Temporal does not answer.
     """
     name, start = _campaign_workflow_id(campaign), CampaignStart(campaign_id=campaign.id)
+    options = _options(overnight, name, campaign, cancel=cancel)
     with _said(name):
         await overnight.temporal.start_workflow(
-            campaign_contracts.WORKFLOW, start, **_options(overnight, name, campaign, cancel=cancel)
+            campaign_contracts.WORKFLOW, start, **(options | {"id_conflict_policy": conflict})
         )
 
 

@@ -2,28 +2,32 @@
 
 The workflows went on from what is written nowhere any more, so none of them can be trusted to go on: each is started
 anew from where its row stands. Whatever the rows do not say was created may have been created, and is searched for
-before anything is created again (docs/decisions/0028).
+before anything is created again (docs/decisions/0028). The batches of a campaign come before the campaign itself, which
+then finds them as they are.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from temporalio.client import WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from overnight import contracts
-from overnight.batches import BatchStatus
+from overnight import campaign_contracts, contracts
+from overnight.batches import Batch, BatchStatus
+from overnight.campaigns import Campaign
 from overnight.client import Overnight
-from overnight.doctor.batches import start_again
+from overnight.doctor.batches import reattach_campaign, start_again
 from overnight.errors import TemporalError
 
 FORGOTTEN = "restored"
 """The failure code of a batch that was submitted in the time which the database has lost."""
 
 _PAGE = 500
+_UUID_LENGTH = 36
 
 
 class Fate(StrEnum):
@@ -39,15 +43,16 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """One batch, after the restore."""
+    """One batch, or one campaign, after the restore."""
 
-    batch_id: UUID
+    batch_id: UUID | None = None
+    campaign_id: UUID | None = None
     fate: Fate
 
 
 async def recover(overnight: Overnight) -> list[Recovered]:
-    """Bring every batch that is in flight into a state from which it goes on, or say that it cannot. Workers must be
-    stopped. Doing it again does no harm.
+    """Bring every batch and campaign that is in flight into a state from which it goes on, or say that it cannot.
+    Workers must be stopped. Doing it again does no harm.
 
     Raises:
         TemporalError: Temporal does not answer; what was not reached yet is as it was.
@@ -63,29 +68,53 @@ async def _each(overnight: Overnight) -> AsyncIterator[Recovered]:
         await overnight.store.submissions.suspect(batch.id)
         await start_again(overnight, batch, conflict=WorkflowIDConflictPolicy.TERMINATE_EXISTING)
         yield Recovered(batch_id=batch.id, fate=Fate.GOES_ON)
-    for batch_id in await _submitted_since(overnight):
-        yield Recovered(batch_id=batch_id, fate=Fate.CLOSED)
-    for batch_id in await _without_row(overnight):
-        yield Recovered(batch_id=batch_id, fate=Fate.ROW_LOST)
-
-
-async def _submitted_since(overnight: Overnight) -> list[UUID]:
-    """Batches that are open for further entries here, and that Temporal has a workflow of."""
-    closed = []
+    campaigns = {campaign.id: campaign for campaign in await overnight.store.campaigns.unfinished()}
     for batch in await overnight.store.batches.unsealed():
-        handle = overnight.temporal.get_workflow_handle(contracts.workflow_id(batch.id))
-        if not await _ended(handle):
-            continue
-        reason = (
-            "It was submitted, and the database was then restored to a moment before that. Look for it at the "
-            "provider, cancel it there, and submit its entries as a new batch."
-        )
-        await overnight.store.batches.close(batch.id, BatchStatus.FAILED, code=FORGOTTEN, reason=reason)
-        if batch.entry_count:  # its handler learns of it like of any other failure
-            sealed, _ = await overnight.store.batches.seal(batch.id)
-            await start_again(overnight, sealed)
-        closed.append(batch.id)
-    return closed
+        if await _ended(overnight.temporal.get_workflow_handle(contracts.workflow_id(batch.id))):
+            campaign = campaigns.get(batch.campaign_id) if batch.campaign_id else None
+            yield Recovered(batch_id=batch.id, fate=await _submitted_since(overnight, batch, campaign))
+    for campaign in campaigns.values():
+        await reattach_campaign(overnight, campaign, conflict=WorkflowIDConflictPolicy.TERMINATE_EXISTING)
+        yield Recovered(campaign_id=campaign.id, fate=Fate.GOES_ON)
+    async for campaign_id in _campaigns_submitted_since(overnight):
+        yield Recovered(campaign_id=campaign_id, fate=Fate.CLOSED)
+    batches = _Rows(contracts.WORKFLOW, contracts.workflow_id, overnight.store.batches.known)
+    for batch_id in await _lost(overnight, batches):
+        yield Recovered(batch_id=batch_id, fate=Fate.ROW_LOST)
+    others = _Rows(campaign_contracts.WORKFLOW, campaign_contracts.workflow_id, overnight.store.campaigns.known)
+    for campaign_id in await _lost(overnight, others):
+        yield Recovered(campaign_id=campaign_id, fate=Fate.ROW_LOST)
+
+
+async def _submitted_since(overnight: Overnight, batch: Batch, campaign: Campaign | None) -> Fate:
+    """A batch that was open for further entries here, and that Temporal had a workflow of. That of a campaign which is
+    sealed has all its entries, and is not submitted by anybody but the campaign: what was sent is known.
+    """
+    if campaign is not None:
+        sealed, _ = await overnight.store.batches.seal(batch.id)
+        await overnight.store.submissions.suspect(batch.id, since=campaign.sealed_at)
+        await start_again(overnight, sealed)
+        return Fate.GOES_ON
+    reason = (
+        "It was submitted, and the database was then restored to a moment before that. Look for it at the "
+        "provider, cancel it there, and submit its entries as a new batch."
+    )
+    closed = await overnight.store.batches.close(batch.id, BatchStatus.FAILED, code=FORGOTTEN, reason=reason, seal=True)
+    await start_again(overnight, closed)  # its handler learns of it like of any other failure
+    return Fate.CLOSED
+
+
+async def _campaigns_submitted_since(overnight: Overnight) -> AsyncIterator[UUID]:
+    """Campaigns that were open for further entries here, and that Temporal had a workflow of: what of them was not sent
+    stays unsent.
+    """
+    for campaign_id in await overnight.store.campaigns.unsealed():
+        handle = overnight.temporal.get_workflow_handle(campaign_contracts.workflow_id(campaign_id))
+        if await _ended(handle):
+            campaign, _ = await overnight.store.campaigns.seal(campaign_id)
+            await overnight.store.campaigns.request_cancel(campaign_id)
+            await reattach_campaign(overnight, campaign)
+            yield campaign_id
 
 
 async def _ended(handle: WorkflowHandle[object, object]) -> bool:
@@ -110,25 +139,33 @@ async def _exists(handle: WorkflowHandle[object, object]) -> bool:
     return True
 
 
-async def _without_row(overnight: Overnight) -> list[UUID]:
-    """Workflows of batches that were created in the lost time. Those that carry their entries along are left alone:
-    they have no row before they have run.
+class _Rows(NamedTuple):
+    """Rows that have a workflow each."""
+
+    workflow: str
+    workflow_id: Callable[[UUID], str]
+    known: Callable[[set[UUID]], Awaitable[set[UUID]]]
+
+
+async def _lost(overnight: Overnight, rows: _Rows) -> list[UUID]:
+    """Workflows of what was created in the lost time. Batches that carry their entries along are left alone: they have
+    no row before they have run.
     """
-    query = f"WorkflowType = '{contracts.WORKFLOW}' and ExecutionStatus = 'Running'"
+    query = f"WorkflowType = '{rows.workflow}' and ExecutionStatus = 'Running'"
     running = {
-        batch_id: workflow.id
+        row_id: workflow.id
         async for workflow in overnight.temporal.list_workflows(query, page_size=_PAGE)
-        if workflow.task_queue == overnight.settings.task_queue and (batch_id := _batch_id(workflow.id))
+        if workflow.task_queue == overnight.settings.task_queue and (row_id := _row_id(workflow.id, rows))
     }
-    lost = set(running) - await overnight.store.batches.known(set(running))
-    for batch_id in lost:
-        await _ended(overnight.temporal.get_workflow_handle(running[batch_id]))
+    lost = set(running) - await rows.known(set(running))
+    for row_id in lost:
+        await _ended(overnight.temporal.get_workflow_handle(running[row_id]))
     return sorted(lost)
 
 
-def _batch_id(workflow_id: str) -> UUID | None:
+def _row_id(workflow_id: str, rows: _Rows) -> UUID | None:
     try:
-        batch_id = UUID(workflow_id.rpartition("batch-")[2])
+        row_id = UUID(workflow_id[-_UUID_LENGTH:])
     except ValueError:
         return None
-    return batch_id if contracts.workflow_id(batch_id) == workflow_id else None
+    return row_id if rows.workflow_id(row_id) == workflow_id else None

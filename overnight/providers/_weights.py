@@ -70,6 +70,7 @@ class Weighing:
         for key in self.schemas:
             found.bytes += len(to_json(request[key])) if request.get(key) else 0
         tools = as_list(request.get("tools"))
+        found.caches |= any("cache_control" in as_object(item) for item in (request, *tools))
         found.uncounted.update(PROVIDER_TOOLS for tool in tools if as_object(tool).get("type") not in _OWN_TOOLS)
         found.uncounted.update(what for key, what in self.references.items() if request.get(key))
         tokens = -(-found.bytes // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * found.messages

@@ -306,10 +306,15 @@ class BatchStore(Troubled):
             )
             return await lock_batch(connection, batch_id)
 
-    async def close(self, batch_id: UUID, status: BatchStatus, *, code: str, reason: str) -> Batch:
-        """End the batch from our side, unless it is terminal already, and return what holds now."""
+    async def close(self, batch_id: UUID, status: BatchStatus, *, code: str, reason: str, seal: bool = False) -> Batch:
+        """End the batch from our side, unless it is terminal already, and return what holds now; with `seal` also for
+        whoever would go on filling it, or would make it anew by its key.
+        """
         assert status.is_terminal
-        values = {"status": status.value, "failure_code": code, "failure_reason": reason, "ended_at": func.now()}
+        values: dict[str, Any] = {"status": status.value, "failure_code": code, "failure_reason": reason}
+        values["ended_at"] = func.now()
+        if seal:
+            values["sealed_at"] = func.coalesce(batches.c.sealed_at, func.now())
         async with self._engine.begin() as connection:
             await connection.execute(
                 update(batches).where(batches.c.id == batch_id, batches.c.status.not_in(TERMINAL)).values(values)

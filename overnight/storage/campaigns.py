@@ -210,6 +210,19 @@ class CampaignStore(Troubled):
             rows = (await connection.execute(query.order_by(campaigns.c.created_at))).all()
             return [campaign_of(row, await parts_of(connection, row.id)) for row in rows]
 
+    async def unsealed(self) -> list[UUID]:
+        """Campaigns with entries that nobody has submitted, as far as this database knows."""
+        is_open = campaigns.c.sealed_at.is_(None), campaigns.c.ended_at.is_(None)
+        query = select(campaigns.c.id).where(*is_open, campaigns.c.entry_count > 0)
+        async with self._engine.connect() as connection:
+            return list((await connection.execute(query.order_by(campaigns.c.created_at))).scalars())
+
+    async def known(self, campaign_ids: Collection[UUID]) -> set[UUID]:
+        """Those of them that there are."""
+        query = select(campaigns.c.id).where(campaigns.c.id.in_(campaign_ids))
+        async with self._engine.connect() as connection:
+            return set((await connection.execute(query)).scalars())
+
     async def seal(
         self, campaign_id: UUID, *, entry_count: int | None = None, filling_token: UUID | None = None
     ) -> tuple[Campaign, bool]:

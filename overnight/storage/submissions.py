@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -249,10 +249,10 @@ class SubmissionStore:
             )
             return await lock_batch(connection, batch_id)
 
-    async def suspect(self, batch_id: UUID) -> bool:
+    async def suspect(self, batch_id: UUID, *, since: datetime | None = None) -> bool:
         """Take it that a provider batch may exist, although nothing is written of it: this database was restored to an
-        earlier moment. The next create searches first, as far back as the batch can have been sent. Says whether there
-        was anything to suspect.
+        earlier moment. The next create searches first, as far back as the batch can have been sent: by default to when
+        it was sealed. Says whether there was anything to suspect.
         """
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
@@ -261,7 +261,7 @@ class SubmissionStore:
             if await self._find_open(connection, batch_id) is None:
                 await self._insert(connection, batch)
             # No marker: what it names could be younger than what is looked for.
-            values = {"started_at": batch.sealed_at, "marker": null(), "doubted_at": null()}
+            values = {"started_at": since or batch.sealed_at, "marker": null(), "doubted_at": null()}
             await connection.execute(update(submissions).where(_open(batch_id)).values(values))
         return True
 

@@ -14,6 +14,8 @@ from psycopg import sql
 from temporalio.client import WorkflowExecutionStatus
 
 from overnight.batches import Outcome
+from overnight.campaign_contracts import workflow_id as campaign_workflow_id
+from overnight.campaigning import CampaignHandle
 from overnight.client import BatchHandle
 from overnight.contracts import workflow_id
 from overnight.doctor import Fate, Problem, examine, reattach, recover
@@ -65,6 +67,13 @@ def restore(system: System) -> None:
 
 def judgements(batch: BatchHandle) -> list[Judge]:
     return [Judge(review=f"review {n} of {batch.id}") for n in range(10)]
+
+
+async def filled(system: System) -> CampaignHandle:
+    """A campaign of two batches, filled."""
+    campaign = await system.overnight.create_campaign(provider="openai", model=MODELS["openai"], max_batch_entries=5)
+    await campaign.add_all(Judge(review=f"review {n} of {campaign.id}") for n in range(10))
+    return campaign
 
 
 async def test_every_unfinished_batch_goes_on_when_temporals_database_is_lost(surviving: StartSystem) -> None:
@@ -123,24 +132,39 @@ async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(
 ) -> None:
     async with running_system(tmp_path, servers=servers, in_progress=60) as system:
         create = functools.partial(system.overnight.create_batch, provider="openai", model=MODELS["openai"])
-        empty, unsealed = await create(), await create(handler=KeepEffects)
+        empty, unsealed = await create(key="nightly"), await create(handler=KeepEffects)
         await unsealed.add_all(judgements(unsealed))
+        campaign, unstarted = await filled(system), await filled(system)
+        await system.overnight.store.campaigns.seal(campaign.id)
         dump(system)
+        gone = await filled(system)
+        for each in (campaign, unstarted, gone):
+            await each.submit()
         lost = await system.submit("openai")
         await empty.add_all(judgements(empty))
         await unsealed.submit()
         await empty.submit()
-        await system.until("select from overnight.batches where provider_batch_id is not null having count(*) = 3")
+        await system.until("select from overnight.batches where provider_batch_id is not null having count(*) = 9")
+        made = await provider_batches(system)
+        parts = {each.id: {part.id for part in await each.batches()} for each in (campaign, unstarted, gone)}
         await system.workers[0].stop()
         restore(system)
 
-        recovered = {batch.batch_id: batch.fate for batch in await recover(system.overnight)}
+        recovered = {each.batch_id or each.campaign_id: each.fate for each in await recover(system.overnight)}
 
-        assert recovered == {empty.id: Fate.CLOSED, unsealed.id: Fate.CLOSED, lost.id: Fate.ROW_LOST}
-        for batch in (lost, empty):
-            described = await system.overnight.temporal.get_workflow_handle(workflow_id(batch.id)).describe()
+        fates = {
+            Fate.GOES_ON: {campaign.id, *parts[campaign.id]},
+            Fate.CLOSED: {empty.id, unsealed.id, unstarted.id, *parts[unstarted.id]},
+            Fate.ROW_LOST: {lost.id, gone.id, *parts[gone.id]},
+        }
+        assert recovered == {id_: fate for fate, ids in fates.items() for id_ in ids}
+        for name in (workflow_id(lost.id), campaign_workflow_id(gone.id)):
+            described = await system.overnight.temporal.get_workflow_handle(name).describe()
             assert described.status is WorkflowExecutionStatus.TERMINATED
         await system.workers[0].start()
+        # Whoever runs the code again that created it finds what became of it, and pays nothing.
+        again = await create(key="nightly")
+        assert again.id == empty.id
         for batch in (unsealed, empty):
             with pytest.raises(UsageError):
                 await batch.submit()
@@ -148,4 +172,9 @@ async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(
         finished = await unsealed.wait()
         assert finished.outcomes == {Outcome.ERRORED: 10}
         assert system.rows("select hook from runs order by hook") == [("completion",), ("failure",)]
-        assert len(await provider_batches(system)) == 3
+        assert (await unstarted.wait()).outcomes == {Outcome.ERRORED: 10}
+        adopted = "select from overnight.batches where campaign_id = %s and provider_batch_id is not null"
+        await system.until(f"{adopted} having count(*) = 2", [campaign.id])
+        await again.submit()
+        assert (await again.wait()).failure_code == "restored"
+        assert await provider_batches(system) == made

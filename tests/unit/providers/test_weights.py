@@ -99,6 +99,8 @@ def test_only_anthropic_says_how_many_tokens_an_image_has_at_most() -> None:
 def test_anthropic_writes_its_cache_where_it_is_asked_to_and_openai_by_itself() -> None:
     assert not message({"type": "text", "text": "x"}).may_write_cache
     assert message({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}).may_write_cache
+    assert message("x", cache_control={"type": "ephemeral"}).may_write_cache
+    assert message("x", tools=[{"name": "f", "cache_control": {"type": "ephemeral"}}]).may_write_cache
     assert responses(input="x").may_write_cache
 
 
