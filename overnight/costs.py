@@ -24,7 +24,7 @@ from overnight.prices import PriceOverride, PriceOverrides
 # Both providers sell batches at half price (providers' price pages, as of November 2026).
 _DISCOUNT: Mapping[str, Decimal] = {"openai": Decimal("0.5"), "anthropic": Decimal("0.5")}
 _MILLION = Decimal(1_000_000)
-_UNKNOWN = Cost(billed=None, list_price=None)
+UNKNOWN = Cost(billed=None, list_price=None)
 _NOTHING = genai_prices.Usage(input_tokens=0, output_tokens=0)
 _NO_OVERRIDES: PriceOverrides = MappingProxyType({})
 
@@ -33,7 +33,7 @@ _COUNTABLE = 10**12
 
 
 def _unknown(_: Usage) -> Cost:
-    return _UNKNOWN
+    return UNKNOWN
 
 
 class _Rates(NamedTuple):
@@ -224,7 +224,7 @@ class _Listed:
         try:
             return self.cost_of(usage)
         except ValueError:
-            return _UNKNOWN
+            return UNKNOWN
 
     def tiers(self) -> tuple[Tier, ...]:
         """The rates, asked of the table's own calculation; none where they do not foretell what it says."""

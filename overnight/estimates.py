@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from overnight.batches import Batch, Cost, Usage
 from overnight.campaigns import Campaign
-from overnight.costs import Tariff, Tier, tariff
+from overnight.costs import UNKNOWN, Tariff, Tier, tariff
 from overnight.errors import CostLimitError
 from overnight.prices import PriceOverrides
 from overnight.providers import provider_facts
@@ -35,7 +35,6 @@ _MARGIN = 2.0
 Estimated = Batch | NewBatch | Campaign
 """What can be estimated: its provider, model and endpoint count."""
 
-_UNKNOWN = Cost(billed=None, list_price=None)
 _NOTHING = Cost(billed=Decimal(0), list_price=Decimal(0))
 
 
@@ -144,7 +143,7 @@ class _Sum:
         total = _NOTHING
         for tier, (prompt, answer) in self._tiers.items():
             if tier is None:
-                return _UNKNOWN
+                return UNKNOWN
             costs = [tier.cost_of(replace(usage, output_tokens=answer)) for usage in possible(prompt)]
             total = _plus(total, max(costs, key=lambda cost: cost.billed or 0))
         return total
@@ -152,7 +151,7 @@ class _Sum:
 
 def _plus(one: Cost, other: Cost) -> Cost:
     if one.billed is None or one.list_price is None or other.billed is None or other.list_price is None:
-        return _UNKNOWN
+        return UNKNOWN
     return Cost(billed=one.billed + other.billed, list_price=one.list_price + other.list_price)
 
 
@@ -202,7 +201,7 @@ class Estimator:
             output_tokens=None if self._unforeseen else self._output,
             output_tokens_at_most=None if self._unbounded else self._output_at_most,
             input_cost=self._prompts.cost,
-            cost=_UNKNOWN if self._unforeseen or self._uncounted[PROVIDER_TOOLS] else self._expected.cost,
+            cost=UNKNOWN if self._unforeseen or self._uncounted[PROVIDER_TOOLS] else self._expected.cost,
             cost_at_most=self._cost_at_most,
             how=[*self._how()],
             unknown=[*self._unknown()],
@@ -211,7 +210,7 @@ class Estimator:
     @property
     def _cost_at_most(self) -> Cost:
         if self._unbounded or self._unbounded_prompts or not self._asked_to_cache.prices_caches:
-            return _UNKNOWN
+            return UNKNOWN
         return _plus(self._at_most.cost, self._at_most_cached.cost_if_cached)
 
     def _how(self) -> Iterator[str]:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from pydantic import TypeAdapter
 
 from overnight.batches import Cost
+from overnight.costs import UNKNOWN
 from overnight.prices import Dollars, parsed
 
 PER_CALLS = 1_000
@@ -24,7 +25,6 @@ ToolFees = Mapping[str, Fees]
 """By provider."""
 
 NO_FEES: Fees = MappingProxyType({})
-_UNKNOWN = Cost(billed=None, list_price=None)
 _FEES: TypeAdapter[ToolFees] = TypeAdapter(dict[str, dict[str, Dollars]])
 
 
@@ -45,7 +45,7 @@ def with_fees(cost: Cost, calls: Mapping[str, int], fees: Fees) -> Cost:
     if not calls:
         return cost
     if cost.billed is None or cost.list_price is None or not calls.keys() <= fees.keys():
-        return _UNKNOWN
+        return UNKNOWN
     fee = sum((number * fees[tool] for tool, number in calls.items()), Decimal(0)) / PER_CALLS
     return Cost(billed=cost.billed + fee, list_price=cost.list_price + fee)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from overnight.batches import Outcome, Usage
-from overnight.costs import Tariff, WholeCosts
+from overnight.costs import UNKNOWN, Tariff, WholeCosts
 from overnight.fees import NO_FEES, Fees, with_fees
 from overnight.positions import PositionSet
 from overnight.providers.base import (
@@ -153,11 +153,12 @@ class Sorter:
 
 def new_result(position: int, parsed: ResultLine, line: bytes, tariff: Tariff, fees: Fees = NO_FEES) -> NewResult:
     """The result of an entry, from the first line that names it."""
+    cost = tariff.cost_of(parsed.usage) if parsed.is_counted else UNKNOWN
     return NewResult(
         position=position,
         outcome=parsed.outcome,
         usage=parsed.usage,
-        cost=with_fees(tariff.cost_of(parsed.usage), parsed.provider_calls, fees),
+        cost=with_fees(cost, parsed.provider_calls, fees),
         error_code=parsed.error_code,
         reason=parsed.reason,
         # A line that names its entry stays with it, even where its bytes are not quite text.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 from overnight.batches import Cost, Entry
-from overnight.costs import tariff
+from overnight.costs import UNKNOWN, tariff
 from overnight.errors import AmbiguousProviderError, TransientProviderError
 from overnight.fees import NO_FEES, with_fees
 from overnight.hydrating import hydrated
@@ -90,8 +90,8 @@ async def run(  # noqa: PLR0913 - what a batch would say once
     prices = tariff(provider, model, at=asked_at, overrides=settings.prices)
     fees = settings.tool_fees.get(provider, NO_FEES)
     result = facts.parse_line(answer, TOKEN)
-    cost = with_fees(prices.cost_of(result.usage), result.provider_calls, fees)
-    stored = _stored(line, new, result, cost, answer)
+    cost = prices.cost_of(result.usage) if result.is_counted else UNKNOWN
+    stored = _stored(line, new, result, with_fees(cost, result.provider_calls, fees), answer)
     return entry_of(await hydrated(stored, facts, endpoint))
 
 

@@ -159,7 +159,8 @@ class AnthropicFacts:
         custom_id, ours = value["custom_id"], f"-{token}"
         if not custom_id.endswith(ours):
             return None
-        return custom_id.removesuffix(ours), *_plain_counts(value["result"]["message"]["usage"])
+        counts = _plain_counts(value["result"]["message"]["usage"])
+        return (custom_id.removesuffix(ours), *counts) if counts[0] else None
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         try:

@@ -184,7 +184,8 @@ class OpenAIFacts:
             value = _read_plain(line)
         except ValidationError:
             return None
-        return (value["custom_id"], *_plain_counts(value["response"]["body"]["usage"]))
+        counts = _plain_counts(value["response"]["body"]["usage"])
+        return (value["custom_id"], *counts) if counts[0] else None
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:  # noqa: ARG002 - the token is in the batch's metadata
         try:

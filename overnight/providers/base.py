@@ -191,6 +191,13 @@ class ResultLine:
     provider_calls: Mapping[str, int] = field(default_factory=dict)
     """How often the provider ran a tool of its own that may have a fee, by the provider's name for it."""
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether what it costs can be known. There is no answer to an empty prompt: one without tokens was not
+        counted, by a server that leaves them out, and was not free.
+        """
+        return self.outcome is not Outcome.SUCCEEDED or self.usage.input_tokens > 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class RawToolCall:
@@ -305,7 +312,8 @@ class ProviderFacts(Protocol):
     def read_plain(self, line: bytes, token: str) -> PlainLine | None:
         """What `parse_line` says of this line, several times as fast, or None where only `parse_line` can tell.
 
-        A line is plain when it succeeded and nothing about it is out of the ordinary. It must not have odd bytes.
+        A line is plain when it succeeded, its tokens are counted, and nothing about it is out of the ordinary. It must
+        not have odd bytes.
         """
         ...
 

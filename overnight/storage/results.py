@@ -212,7 +212,8 @@ def _totals(batch_id: UUID) -> Any:
     """Token and cost sums. A batch with one entry of unknown cost has an unknown cost, not a lower one."""
     tokens = [column for column in results.c if column.name.endswith("_tokens")]
     sums: list[ColumnElement[Any]] = [func.coalesce(func.sum(column), 0).label(column.name) for column in tokens]
+    paid = (func.greatest(*tokens) > 0) | (results.c.outcome == Outcome.SUCCEEDED.value)
     for column in (results.c.cost, results.c.list_cost):
-        unknown = func.bool_or((func.greatest(*tokens) > 0) & column.is_(None))
+        unknown = func.bool_or(paid & column.is_(None))
         sums.append(case((unknown, None), else_=func.coalesce(func.sum(column), Decimal(0))).label(column.name))
     return select(*sums).where(results.c.batch_id == batch_id)

@@ -226,6 +226,12 @@ async def test_an_entry_that_used_nothing_leaves_the_batchs_cost_known(store: St
     assert (await store.results.finish(batch_id, price_version="v")).cost == COST
 
 
+async def test_an_answer_that_nobody_counted_makes_the_batchs_cost_unknown(store: Store) -> None:
+    batch_id = await over(store)
+    await store.results.write(batch_id, block([result(1), result(2, usage=Usage(), cost=UNKNOWN)], to=10))
+    assert (await store.results.finish(batch_id, price_version="v")).cost == UNKNOWN
+
+
 async def test_finishing_again_changes_nothing(store: Store, engine: AsyncEngine) -> None:
     batch_id = await over(store, 3)
     first, *others = await asyncio.gather(*(store.results.finish(batch_id, price_version="v") for _ in range(6)))

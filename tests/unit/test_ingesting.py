@@ -164,6 +164,14 @@ def ingest(file: bytes, lives: list[tuple[list[int], int]]) -> Database:
     return database
 
 
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 0, "completion_tokens": 0}])
+def test_an_answer_whose_tokens_nobody_counted_costs_nobody_knows_what(usage: dict[str, int]) -> None:
+    found = ingest(line("e-1", **usage) + b"\n" + line("e-2", prompt_tokens=1), [])
+    assert found.results[1].outcome == "succeeded"
+    assert found.results[1].costs == (None, None)
+    assert None not in found.results[2].costs
+
+
 valid = st.builds(lambda number, text: line(f"e-{number}", text), st.integers(1, ENTRIES), st.text(max_size=5))
 unknown = st.sampled_from([line("e-0"), line("e-99"), line("somebody-elses")])
 malformed = st.sampled_from(

@@ -15,6 +15,7 @@ TOKEN = "ab12cd34"
 OPENAI, ANTHROPIC = provider_facts("openai"), provider_facts("anthropic")
 
 counts = st.integers(0, 2**31 - 1)
+counted = st.integers(1, 2**31 - 1)
 oddities = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 2**40), st.floats(), st.text(max_size=3), st.just({}), st.just([])
 )
@@ -27,11 +28,11 @@ def details(*names: str) -> st.SearchStrategy[Any]:
 into = details("cached_tokens", "cache_write_tokens")
 out = details("reasoning_tokens")
 responses = st.fixed_dictionaries(
-    {"input_tokens": counts},
+    {"input_tokens": counted},
     optional={"output_tokens": counts, "input_tokens_details": into, "output_tokens_details": out},
 )
 chat = st.fixed_dictionaries(
-    {"prompt_tokens": counts},
+    {"prompt_tokens": counted},
     optional={"completion_tokens": counts, "prompt_tokens_details": into, "completion_tokens_details": out},
 )
 openai_lines = st.builds(
@@ -49,7 +50,7 @@ openai_lines = st.builds(
     ),
 )
 anthropic_usage = st.fixed_dictionaries(
-    {"input_tokens": counts, "output_tokens": counts},
+    {"input_tokens": counted, "output_tokens": counts},
     optional={
         "cache_read_input_tokens": st.none() | counts,
         "cache_creation_input_tokens": st.none() | counts,
