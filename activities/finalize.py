@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 
@@ -36,21 +36,13 @@ _RESULTS_KEPT = timedelta(days=31)
 _GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 
-def _age(batch: Batch) -> timedelta:
-    return datetime.now(UTC) - (batch.submitted_at or batch.created_at)
-
-
-def _is_over(batch: Batch) -> bool:
-    return batch.schedule.is_over(_age(batch))
-
-
-def _is_final(batch: Batch, error: ProviderError, *, readable: bool) -> bool:
+def _is_final(batch: Batch, error: ProviderError, age: timedelta, *, readable: bool) -> bool:
     """Whether results that cannot be had now never will be.
 
     A "not found" proves little: a key of another project gets it for everything, so it counts only where the same key
     can read the batch itself. And it is given until max age to heal, as everything else at the provider is.
     """
-    return _age(batch) > _RESULTS_KEPT or (readable and error.status in _GONE and _is_over(batch))
+    return age > _RESULTS_KEPT or (readable and error.status in _GONE and batch.schedule.is_over(age))
 
 
 def _count_lines(batch: Batch, block: IngestedBlock) -> None:
@@ -91,7 +83,7 @@ class IngestActivities:
                 )
                 raise TransientProviderError(batch.provider, "read results", text)
         except ProviderError as error:
-            if not _is_final(batch, error, readable=report is not None):
+            if not _is_final(batch, error, await self._store.results.age(batch.id), readable=report is not None):
                 raise
             await self._give_up_on_results(batch, error)
 
@@ -116,7 +108,8 @@ class IngestActivities:
                 await self._store.results.write(batch.id, block)
                 _count_lines(batch, block)
                 position, progress["entries"] = block.after, len(sorter.seen)
-        if report.progress.done and position.offset == 0 and not _is_over(batch):
+        is_empty = report.progress.done and position.offset == 0
+        if is_empty and not batch.schedule.is_over(await self._store.results.age(batch.id)):
             text = f"{report.progress.done} entries are said to be done, and the results are empty"
             raise TransientProviderError(batch.provider, "read results", text)
         logger.info(

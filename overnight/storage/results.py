@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Interval, case, cast, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, BatchStatus, Outcome
@@ -100,6 +101,16 @@ class ResultStore:
         async with self._engine.connect() as connection:
             row = (await connection.execute(query)).one()
         return ResultPosition(source=row.ingest_source, offset=row.ingest_offset)
+
+    async def age(self, batch_id: UUID) -> timedelta:
+        """Since the batch was submitted, by the clock that noted it: a worker's own may be days ahead, and results that
+        are too old to be there are given up.
+        """
+        since = func.coalesce(batches.c.submitted_at, batches.c.created_at)
+        async with self._engine.connect() as connection:
+            query = select(cast(func.now() - since, Interval)).where(batches.c.id == batch_id)
+            age: timedelta = (await connection.execute(query)).scalar_one()
+        return age
 
     async def seen(self, batch_id: UUID) -> PositionSet:
         """The entries that have a result already, by position."""

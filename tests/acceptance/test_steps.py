@@ -2,13 +2,15 @@
 
 import logging
 from collections import defaultdict
-from typing import ClassVar
+from datetime import datetime, timedelta, tzinfo
+from typing import ClassVar, Self
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from temporalio.exceptions import ApplicationError
 
+from activities import finalize
 from overnight import BatchHandler, BatchStatus, Outcome
 from overnight.batches import TERMINAL
 from overnight.storage.store import Store
@@ -147,6 +149,31 @@ async def test_results_that_are_refused_at_first_are_read_at_the_next_attempt_an
     assert calls[RESULTS[provider]] == 2
     assert await batch.get() == done
     assert await account.calls() == calls
+
+
+class NextMonth(datetime):
+    """The clock of a worker that is far ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(days=40)
+
+
+async def test_no_result_is_lost_to_a_worker_whose_clock_is_ahead(
+    steps: Steps, account: AtTheProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await steps.batch("openai")
+    await steps.submit(batch.id)
+    await account.advance(2000)
+    await steps.poll(batch.id)
+    await account.fault("openai", RESULTS["openai"], {"kind": "status", "status": 503}, times=1)
+    monkeypatch.setattr(finalize, "datetime", NextMonth, raising=False)
+
+    with pytest.raises(ApplicationError, match="503"):
+        await steps.ingest(batch.id)
+    await steps.ingest(batch.id)
+
+    assert (await batch.get()).outcomes == {Outcome.SUCCEEDED: 2}
 
 
 async def test_a_batch_that_went_all_the_way_goes_no_step_again(steps: Steps, account: AtTheProvider) -> None:
