@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 from temporalio.client import Client
@@ -27,6 +28,10 @@ from overnight.storage.store import Store
 from worker import compose
 
 pytest_plugins = ["overnight.testing.pytest"]
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 _LONG = Path(__file__).parent / "chaos"
 

@@ -146,7 +146,7 @@ def _print_checks(checks: Sequence[Check]) -> None:
     table = Table("part", "state", "found", "what to do", box=None)
     for check in checks:
         colour = _COLOURS[check.state]
-        table.add_row(check.part, f"[{colour}]{check.state.value}[/]", escape(check.found), check.advice)
+        table.add_row(check.part, f"[{colour}]{check.state.value}[/]", escape(check.found), escape(check.advice))
     _console().print(table)
 
 

