@@ -70,8 +70,8 @@ def judgements(batch: BatchHandle) -> list[Judge]:
 
 
 async def filled(system: System) -> CampaignHandle:
-    """A campaign of two batches, filled."""
-    campaign = await system.overnight.create_campaign(provider="openai", model=MODELS["openai"], max_batch_entries=5)
+    """A campaign of one batch, filled."""
+    campaign = await system.overnight.create_campaign(provider="openai", model=MODELS["openai"])
     await campaign.add_all(Judge(review=f"review {n} of {campaign.id}") for n in range(10))
     return campaign
 
@@ -138,13 +138,15 @@ async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(
         await system.overnight.store.campaigns.seal(campaign.id)
         dump(system)
         gone = await filled(system)
-        for each in (campaign, unstarted, gone):
+        created = "select from overnight.batches where provider_batch_id is not null having count(*) = {}"
+        for count, each in enumerate((campaign, unstarted, gone), start=1):
             await each.submit()
+            await system.until(created.format(count))
         lost = await system.submit("openai")
         await empty.add_all(judgements(empty))
         await unsealed.submit()
         await empty.submit()
-        await system.until("select from overnight.batches where provider_batch_id is not null having count(*) = 9")
+        await system.until(created.format(6))
         made = await provider_batches(system)
         parts = {each.id: {part.id for part in await each.batches()} for each in (campaign, unstarted, gone)}
         await system.workers[0].stop()
@@ -174,7 +176,7 @@ async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(
         assert system.rows("select hook from runs order by hook") == [("completion",), ("failure",)]
         assert (await unstarted.wait()).outcomes == {Outcome.ERRORED: 10}
         adopted = "select from overnight.batches where campaign_id = %s and provider_batch_id is not null"
-        await system.until(f"{adopted} having count(*) = 2", [campaign.id])
+        await system.until(adopted, [campaign.id])
         await again.submit()
         assert (await again.wait()).failure_code == "restored"
         assert await provider_batches(system) == made
