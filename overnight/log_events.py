@@ -19,6 +19,7 @@ class LogEvent(StrEnum):
     BATCH_INGESTED = "batch.ingested"
     BATCH_HYDRATED = "batch.hydrated"
     BATCH_CANCEL_REFUSED = "batch.cancel_refused"
+    ROUND_SKIPPED = "round.skipped"
     HANDLER_RAN = "handler.ran"
     HANDLER_ALREADY_RAN = "handler.already_ran"
 

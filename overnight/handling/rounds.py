@@ -11,6 +11,7 @@ from overnight.campaigns import Campaign
 from overnight.handling.failures import step
 from overnight.handling.heartbeats import heartbeating
 from overnight.handling.services import Services
+from overnight.log_events import LogEvent
 from overnight.planning import Share
 from overnight.providers import provider_facts
 from overnight.providers.base import ProviderFacts
@@ -45,7 +46,13 @@ class RoundActivities:
                 objection=allowance.objection if allowance else None,
             )
         if planned.skipped is not None:
-            logger.warning("campaign %s: round %s is skipped: %s", campaign.id, planned.round, planned.skipped)
+            logger.warning(
+                "campaign %s: round %s is skipped: %s",
+                campaign.id,
+                planned.round,
+                planned.skipped,
+                extra={"event": LogEvent.ROUND_SKIPPED},
+            )
         return RoundReport(
             round=planned.round, batches=planned.batches, entries=planned.entries, skipped=planned.skipped
         )

@@ -24,7 +24,7 @@ from temporalio.worker import Worker
 import worker
 from overnight.handling import heartbeats, process
 from overnight.providers import _jsonl
-from overnight.storage import entries, outputs
+from overnight.storage import answers, entries, outputs
 from tests.chaos import harness_points, harness_tasks, harness_versions  # noqa: F401 - imported once, for all children
 from workflows import options
 
@@ -67,7 +67,7 @@ def _sooner(step: Mapping[str, Any]) -> RetryPolicy:
 
 def shrink_portions() -> None:
     entries._PAGE_ENTRIES = 10
-    outputs._PAGE_ENTRIES = 10
+    outputs._PAGE_ENTRIES = answers.PAGE_ENTRIES = 10
     _jsonl.BLOCK_BYTES = 1  # each piece that comes over the wire is a block of its own
     httpx.Response.aiter_bytes = functools.partialmethod(  # type: ignore[assignment]
         httpx.Response.aiter_bytes, chunk_size=4 * 1024

@@ -151,6 +151,7 @@ async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(
         parts = {each.id: {part.id for part in await each.batches()} for each in (campaign, unstarted, gone)}
         await system.workers[0].stop()
         restore(system)
+        await system.overnight.store.aclose()  # its connections went with the database
 
         recovered = {each.batch_id or each.campaign_id: each.fate for each in await recover(system.overnight)}
 
