@@ -68,9 +68,9 @@ docs: $(INSTALLED)
 	@$(BIN)/python docs/generate.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-BENCHMARKS := submission ingestion hydration memory end_to_end
+BENCHMARKS := submission ingestion hydration memory end_to_end many_batches peers
 
-# All of them run, whichever misses its limit.
+# All of them run, whichever misses its limit. The last two take longest, and peers are installed from a package index.
 bench: $(INSTALLED)
 	@missed=; for name in $(BENCHMARKS); do echo "# $$name"; $(BIN)/python benchmarks/$$name.py || missed="$$missed $$name"; done; \
 		test -z "$$missed" || { echo "over the limit:$$missed" >&2; exit 1; }

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Date,
     LargeBinary,
     Row,
+    ScalarSelect,
     Select,
     Text,
     and_,
@@ -31,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from overnight.batches import BatchStatus, Cost, Outcome, Usage
+from overnight.batches import BatchFilter, BatchStatus, Cost, Outcome, Usage
 from overnight.errors import DatabaseError, UnknownBatchError
 from overnight.storage.batches import batch_of, usage_of
 from overnight.storage.console_values import (
@@ -55,6 +56,7 @@ from overnight.storage.console_values import (
     Spendings,
     StrayPlace,
 )
+from overnight.storage.listings import conditions
 from overnight.storage.tables import batches, entries, outputs, results, stray_results, submissions
 
 ItemT = TypeVar("ItemT")
@@ -95,6 +97,7 @@ _LISTED_BATCH = (
     batches.c.ended_at,
     batches.c.handler_dispatched_at,
     batches.c.trouble_code,
+    batches.c.results_lost_at,
 )
 _USAGE = tuple(column for column in results.c if column.name.endswith("_tokens"))
 _RESULT = (
@@ -122,6 +125,7 @@ def _listed_batch(row: Row[Any]) -> ListedBatch:
         ended_at=row.ended_at,
         handled_at=row.handler_dispatched_at,
         trouble_code=row.trouble_code,
+        results_lost_at=row.results_lost_at,
     )
 
 
@@ -151,11 +155,11 @@ def _wanted(choice: BatchChoice) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
     if choice.status is not None:
         found.append(batches.c.status == choice.status.value)
-    if choice.open or choice.troubled:
-        found += [batches.c.handler_dispatched_at.is_(None), batches.c.sealed_at.is_not(None)]
-    if choice.troubled:
-        found.append(batches.c.trouble_code.is_not(None))
-    return found
+    return found + conditions(BatchFilter(unfinished=choice.open, needs_attention=choice.troubled))
+
+
+def _number_of(wanted: BatchFilter) -> ScalarSelect[int]:
+    return select(func.count()).select_from(batches).where(*conditions(wanted)).scalar_subquery()
 
 
 def _batch_page(choice: BatchChoice, edge: Edge | None, size: int) -> Select[Any]:
@@ -296,10 +300,10 @@ class ConsoleStore:
         return Names(providers=providers, models=models, handlers=handlers)
 
     async def open_counts(self) -> tuple[int, int]:
-        """How many batches are open, and in how many of them a step keeps failing."""
-        troubled = func.count().filter(batches.c.trouble_code.is_not(None))
-        columns: list[ColumnElement[Any]] = [func.count().label("open"), troubled.label("troubled")]
-        (row,) = await self._rows(select(*columns).where(*_wanted(BatchChoice(open=True))))
+        """How many batches are open, and how many need somebody's attention, as `overnight list` finds them."""
+        wanted = {"open": BatchFilter(unfinished=True), "troubled": BatchFilter(needs_attention=True)}
+        columns: list[ColumnElement[Any]] = [_number_of(which).label(name) for name, which in wanted.items()]
+        (row,) = await self._rows(select(*columns))
         return row.open, row.troubled
 
     async def batch(self, batch_id: UUID) -> ShownBatch:

@@ -93,6 +93,7 @@ class ListedBatch:
     ended_at: datetime | None
     handled_at: datetime | None
     trouble_code: str | None
+    results_lost_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)

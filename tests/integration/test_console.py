@@ -89,6 +89,19 @@ async def test_filters_leave_the_batches_that_fit(client: AsyncClient, stage: St
         assert ("No batch fits these filters" in page.text) is not bool(batches)
 
 
+async def test_lost_results_are_somebodys_affair_when_everything_else_is_over(
+    client: AsyncClient, stage: Stage, engine: AsyncEngine
+) -> None:
+    lost = "update overnight.batches set results_lost_at = now(), handler_dispatched_at = now() where id = :id"
+    async with engine.begin() as connection:
+        await connection.execute(text(lost), {"id": stage.handled})
+    page = await client.get("/?only=troubled")
+    assert set(rows(page)) == {f"/batches/{batch_id}" for batch_id in (stage.harmful, stage.handled)}
+    assert "results lost" in page.text
+    assert ">2 in trouble<" in (await client.get("/")).text
+    assert "Results lost" in (await client.get(f"/batches/{stage.handled}")).text
+
+
 async def test_pages_of_entries_hold_each_entry_once_in_both_directions(client: AsyncClient, stage: Stage) -> None:
     path = f"/batches/{stage.handled}/entries"
     forth = await walked(client, path, "next")
