@@ -162,8 +162,9 @@ async def test_a_batch_whose_workflow_is_gone_gets_another_one(stage: CampaignSt
 
 
 async def is_waiting(batch: WorkflowHandle[Any, Any]) -> bool:
-    events = (await batch.fetch_history()).events
-    return any(event.event_type == EventType.EVENT_TYPE_TIMER_STARTED for event in events)
+    happened = [event.event_type for event in (await batch.fetch_history()).events]
+    in_a_task = {EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED}
+    return EventType.EVENT_TYPE_TIMER_STARTED in happened and happened[-1] not in in_a_task
 
 
 async def test_what_an_earlier_history_knew_is_not_forgotten(stage: CampaignStage) -> None:
