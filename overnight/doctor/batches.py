@@ -4,11 +4,8 @@ A batch is orphaned when its workflow was terminated, or lost together with Temp
 workflow asks the database first what is done already, so putting it right means starting the workflow again.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -113,12 +110,8 @@ async def start_again(
     Raises:
         TemporalError: Temporal does not answer.
     """
-    name, start = _workflow_id(batch), BatchStart(batch_id=batch.id)
-    options = _options(overnight, name, batch, cancel=cancel)
-    with _said(name):
-        await overnight.temporal.start_workflow(
-            contracts.WORKFLOW, start, **(options | {"id_conflict_policy": conflict})
-        )
+    start, name = BatchStart(batch_id=batch.id), _workflow_id(batch)
+    await _start(overnight, contracts.WORKFLOW, start, batch, workflow_id=name, cancel=cancel, conflict=conflict)
 
 
 async def reattach_campaign(
@@ -133,28 +126,34 @@ async def reattach_campaign(
     Raises:
         TemporalError: Temporal does not answer.
     """
-    name, start = _campaign_workflow_id(campaign), CampaignStart(campaign_id=campaign.id)
-    options = _options(overnight, name, campaign, cancel=cancel)
-    with _said(name):
-        await overnight.temporal.start_workflow(
-            campaign_contracts.WORKFLOW, start, **(options | {"id_conflict_policy": conflict})
-        )
+    start, name, kind = (
+        CampaignStart(campaign_id=campaign.id),
+        _campaign_workflow_id(campaign),
+        campaign_contracts.WORKFLOW,
+    )
+    await _start(overnight, kind, start, campaign, workflow_id=name, cancel=cancel, conflict=conflict)
 
 
-def _options(overnight: Overnight, workflow_id: str, of: Batch | Campaign, *, cancel: bool) -> dict[str, Any]:
-    return {
-        "id": workflow_id,
-        "task_queue": overnight.settings.task_queue,
-        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
-        "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-        "start_signal": contracts.CANCEL if cancel else None,
-        "static_summary": f"{of.entry_count} entries for {of.model} (re-attached)",
-    }
-
-
-@contextmanager
-def _said(workflow_id: str) -> Iterator[None]:
+async def _start(  # noqa: PLR0913 - what a workflow is started with
+    overnight: Overnight,
+    workflow: str,
+    start: BatchStart | CampaignStart,
+    of: Batch | Campaign,
+    *,
+    workflow_id: str,
+    cancel: bool,
+    conflict: WorkflowIDConflictPolicy,
+) -> None:
     try:
-        yield
+        await overnight.temporal.start_workflow(
+            workflow,
+            start,
+            id=workflow_id,
+            task_queue=overnight.settings.task_queue,
+            id_conflict_policy=conflict,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal=contracts.CANCEL if cancel else None,
+            static_summary=f"{of.entry_count} entries for {of.model} (re-attached)",
+        )
     except RPCError as error:
         raise TemporalError(f"Workflow {workflow_id} could not be started: {error.message}") from None

@@ -42,6 +42,7 @@ def test_every_package_of_a_node_lock_has_a_hash_and_names_no_host(lock: Path) -
     packages = {name: package for name, package in json.loads(lock.read_text())["packages"].items() if name}
 
     assert packages
+    assert "://" not in lock.read_text()  # not even where to send money: npm writes that, too
     assert [name for name, package in packages.items() if "integrity" not in package] == []
     assert [name for name, package in packages.items() if "resolved" in package] == []
 
