@@ -54,8 +54,8 @@ def dump(system: System) -> None:
     run("pg_dump", "--format=custom", f"--file={system.folder / 'dump'}", system.servers.dsn)
 
 
-def restore(system: System) -> None:
-    """What was written since the dump is gone."""
+async def restore(system: System) -> None:
+    """What was written since the dump is gone, and the client's connections with it."""
     name = psycopg.conninfo.conninfo_to_dict(system.servers.dsn)["dbname"]
     assert isinstance(name, str)
     elsewhere = psycopg.conninfo.make_conninfo(system.servers.dsn, dbname="postgres")
@@ -63,6 +63,7 @@ def restore(system: System) -> None:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     run("pg_restore", f"--dbname={system.servers.dsn}", str(system.folder / "dump"))
+    await system.overnight.store.aclose()
 
 
 def judgements(batch: BatchHandle) -> list[Judge]:
@@ -111,7 +112,7 @@ async def test_nothing_is_paid_twice_when_postgres_is_restored_to_an_earlier_mom
         made = await provider_batches(system)
         assert len(made) == len(STEPS) + 1
         await system.workers[0].stop()
-        restore(system)
+        await restore(system)
         behind = unfinished(system)
         assert len(behind) >= HELD
 
@@ -150,8 +151,7 @@ async def test_what_was_submitted_in_the_lost_time_is_named_and_not_sent_again(
         made = await provider_batches(system)
         parts = {each.id: {part.id for part in await each.batches()} for each in (campaign, unstarted, gone)}
         await system.workers[0].stop()
-        restore(system)
-        await system.overnight.store.aclose()  # its connections went with the database
+        await restore(system)
 
         recovered = {each.batch_id or each.campaign_id: each.fate for each in await recover(system.overnight)}
 
