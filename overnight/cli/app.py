@@ -185,7 +185,7 @@ def ui(
     ] = None,
     name: Annotated[list[str] | None, typer.Option(help="A further host name of this server.")] = None,
 ) -> None:
-    """Look at batches, entries and costs in a browser. Nothing can be changed there."""
+    """Look at batches, campaigns, entries and costs in a browser. Nothing can be changed there."""
     from overnight.cli.extras import require_ui  # noqa: PLC0415 - imported when it runs
 
     require_ui("overnight ui")

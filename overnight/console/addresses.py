@@ -11,10 +11,11 @@ from starlette.datastructures import QueryParams
 
 from overnight.batches import BatchStatus, Outcome
 from overnight.errors import UsageError
-from overnight.storage.console_values import BatchChoice, Edge, ListedBatch, Place, StrayPlace
+from overnight.storage.console_values import BatchChoice, Edge, ListedBatch, ListedCampaign, Place, StrayPlace
 
 _LAST_POSITION = 2**31 - 1
 _LAST_BYTE = 2**63 - 1
+_LAST_ROUND = 2**15 - 1
 _DAYS = (7, 30, 90, 365)
 
 WordT = TypeVar("WordT", BatchStatus, Outcome)
@@ -24,7 +25,7 @@ class AddressError(UsageError):
     """An address that was changed by hand, and makes no sense."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"The address has a {name!r} that makes no sense. Start again from the list of batches.")
+        super().__init__(f"The address has a {name!r} that makes no sense. Start again from a list.")
 
 
 def _word(kind: type[WordT], name: str, value: str | None) -> WordT | None:
@@ -41,7 +42,7 @@ def _storable(name: str, value: str | None) -> str | None:
 
 
 def choice_of(query: QueryParams) -> BatchChoice:
-    """Which batches are wanted.
+    """Which batches, or campaigns, are wanted.
 
     Raises:
         AddressError: a word that is no status.
@@ -63,10 +64,10 @@ def choice_query(choice: BatchChoice) -> dict[str, str]:
 
 
 def edge_of(query: QueryParams) -> Edge | None:
-    """Where the page of batches begins.
+    """Where the page of batches, or of campaigns, begins.
 
     Raises:
-        AddressError: it names no batch.
+        AddressError: it names none.
     """
     for name in ("older", "newer"):
         if given := query.get(name):
@@ -81,9 +82,9 @@ def edge_of(query: QueryParams) -> Edge | None:
     return None
 
 
-def edge_text(batch: ListedBatch) -> str:
-    """A batch as the edge of a page."""
-    return f"{batch.created_at.isoformat()}~{batch.id}"
+def edge_text(subject: ListedBatch | ListedCampaign) -> str:
+    """A batch or campaign as the edge of a page."""
+    return f"{subject.created_at.isoformat()}~{subject.id}"
 
 
 def _integer(name: str, value: str, limit: int) -> int:
@@ -93,7 +94,7 @@ def _integer(name: str, value: str, limit: int) -> int:
 
 
 def place_of(query: QueryParams) -> Place:
-    """Where the page of entries begins.
+    """Where the page of entries, or of a campaign's batches, begins.
 
     Raises:
         AddressError: that is no position.
@@ -111,6 +112,16 @@ def position_of(given: str) -> int:
         AddressError: that is no position.
     """
     return _integer("position", given, _LAST_POSITION)
+
+
+def round_of(query: QueryParams) -> int | None:
+    """Which round of a campaign is wanted.
+
+    Raises:
+        AddressError: that is no number.
+    """
+    given = query.get("round")
+    return _integer("round", given, _LAST_ROUND) if given else None
 
 
 def outcome_of(query: QueryParams) -> Outcome | None:

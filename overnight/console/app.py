@@ -21,9 +21,10 @@ from starlette.types import Scope
 
 from overnight.console import formatting
 from overnight.console.addresses import TemporalUi, address
+from overnight.console.charts import stretches
 from overnight.console.pages import Pages, Render
 from overnight.console.security import SecurityHeaders, TokenGate, log_in
-from overnight.errors import OvernightError, ServerError, UnknownBatchError
+from overnight.errors import OvernightError, ServerError, UnknownBatchError, UnknownCampaignError
 from overnight.storage.console import ConsoleStore
 
 _STATIC = Path(__file__).parent / "static"
@@ -77,11 +78,13 @@ def console_app(
 
 
 def _routes(pages: Pages) -> list[BaseRoute]:
-    batch = "/batches/{batch_id:uuid}"
+    batch, campaign = "/batches/{batch_id:uuid}", "/campaigns/{campaign_id:uuid}"
     shown = {
         "/": pages.batches,
         "/search": pages.search,
         "/costs": pages.costs,
+        "/campaigns": pages.campaigns,
+        campaign: pages.campaign,
         batch: pages.batch,
         f"{batch}/entries": pages.entries,
         f"{batch}/entries/{{position}}": pages.entry,
@@ -102,7 +105,7 @@ def _templates() -> Render:
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(formatting, name) for name in _FILTERS}
-    environment.globals |= {"address": address, "now": lambda: datetime.now(UTC)}
+    environment.globals |= {"address": address, "stretches": stretches, "now": lambda: datetime.now(UTC)}
 
     def render(template: str, **values: object) -> str:
         return environment.get_template(template).render(**values)
@@ -146,6 +149,8 @@ def _told(error: Exception) -> tuple[int, str]:
             return error.status_code, error.detail
         case UnknownBatchError():
             return 404, "There is no batch with this id in this database."
+        case UnknownCampaignError():
+            return 404, "There is no campaign with this id in this database."
         case ServerError():
             return 503, str(error)
         case _:

@@ -59,9 +59,9 @@ def percent(part: Decimal | int, whole: Decimal | int) -> float:
     return round(float(100 * part / whole), 2) if whole else 0.0
 
 
-def stretches(outcomes: Mapping[Outcome, int]) -> Iterator[Stretch]:
-    """One bar of all outcomes, in the order of the words."""
-    total, start = sum(outcomes.values()), 0.0
+def stretches(outcomes: Mapping[Outcome, int], total: int | None = None) -> Iterator[Stretch]:
+    """One bar of all outcomes, in the order of the words; what is missing of the total stays empty."""
+    total, start = total or sum(outcomes.values()), 0.0
     for outcome in Outcome:
         if count := outcomes.get(outcome, 0):
             width = percent(count, total)

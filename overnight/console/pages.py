@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,16 +12,19 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from overnight.batches import Batch, BatchStatus, Outcome
+from overnight.campaigns import Campaign
 from overnight.console import addresses, charts, reading
 from overnight.console.addresses import TemporalUi, address
 from overnight.console.security import TEXT_POLICY
 from overnight.providers import provider_names
 from overnight.storage.console import SLICE, ConsoleStore
-from overnight.storage.console_values import Page, Part, Place, ShownBatch
+from overnight.storage.console_campaigns import CampaignReader
+from overnight.storage.console_values import BatchChoice, ListedBatch, Page, Part, Place, ShownBatch
 
 Render = Callable[..., str]
+_Read = Callable[..., Awaitable[Page[Any]]]
 
-_BATCHES, _ENTRIES, _STRAYS, _HITS = 50, 50, 30, 50
+_BATCHES, _CAMPAIGNS, _ENTRIES, _STRAYS, _HITS = 50, 25, 50, 30, 50
 _SLICES = 64
 _CUSTOM_ID = 1_000
 
@@ -34,20 +38,23 @@ class Step:
     after: timedelta | None
 
 
-def timeline(batch: Batch) -> list[Step]:
-    """What has happened so far, in the order in which it did."""
-    moments = {
-        "created": batch.created_at,
-        "sealed": batch.sealed_at,
-        "submitted": batch.submitted_at,
-        "cancel requested": batch.cancel_requested_at,
-        batch.status.value: batch.ended_at,
-        "ingested": batch.ingested_at,
-        "hydrated": batch.hydrated_at,
-        "handler ran": batch.handler_dispatched_at,
-        "pruned": batch.pruned_at,
-    }
-    known = sorted(((at, name) for name, at in moments.items() if at is not None), key=lambda moment: moment[0])
+_MOMENTS = (
+    ("created", "created_at"),
+    ("sealed", "sealed_at"),
+    ("submitted", "submitted_at"),
+    ("cancel requested", "cancel_requested_at"),
+    (None, "ended_at"),  # called as the status is
+    ("ingested", "ingested_at"),
+    ("hydrated", "hydrated_at"),
+    ("handler ran", "handler_dispatched_at"),
+    ("pruned", "pruned_at"),
+)
+
+
+def timeline(subject: Batch | Campaign) -> list[Step]:
+    """What has happened so far, in the order in which it did. Of a campaign there is less to be told."""
+    moments = [(name or subject.status.value, getattr(subject, column, None)) for name, column in _MOMENTS]
+    known = sorted(((at, name) for name, at in moments if at is not None), key=lambda moment: moment[0])
     befores = [None, *(at for at, _ in known)]
     return [
         Step(name=name, at=at, after=at - before if before else None)
@@ -66,23 +73,33 @@ class Pages:
 
     async def batches(self, request: Request) -> Response:
         """The list of batches."""
+        read = partial(self._store.batches, size=_BATCHES)
+        return await self._newest("batches.html", "/", request, self._store, read)
+
+    async def campaigns(self, request: Request) -> Response:
+        """The list of campaigns."""
+        read = partial(self._store.campaigns.page, size=_CAMPAIGNS)
+        return await self._newest("campaigns.html", "/campaigns", request, self._store.campaigns, read)
+
+    async def _newest(
+        self, template: str, path: str, request: Request, kind: ConsoleStore | CampaignReader, read: _Read
+    ) -> Response:
         choice, edge = addresses.choice_of(request.query_params), addresses.edge_of(request.query_params)
-        page = await self._store.batches(choice, edge=edge, size=_BATCHES)
+        page = await read(choice, edge=edge)
         if edge is not None and edge.backwards and not page.has_previous:
-            page = await self._store.batches(choice, edge=None, size=_BATCHES)
+            page = await read(choice, edge=None)
         query = addresses.choice_query(choice)
-        open_count, troubled = await self._store.open_counts()
+        open_count, troubled = await kind.open_counts()
         return self._page(
-            "batches.html",
+            template,
             page=page,
-            bars={batch.id: list(charts.stretches(batch.outcomes)) for batch in page.items},
             choice=choice,
-            names=await self._store.names(),
+            names=await kind.names(),
             statuses=list(BatchStatus),
             is_filtered=bool(query),
             open_count=open_count,
             troubled=troubled,
-            **_neighbors("/", query, page, newer=_first(page), older=_last(page)),
+            **_neighbors(path, query, page, newer=_first(page), older=_last(page)),
         )
 
     async def batch(self, request: Request) -> Response:
@@ -94,16 +111,46 @@ class Pages:
             shown=shown,
             batch=shown.batch,
             steps=timeline(shown.batch),
-            stretches=list(charts.stretches(shown.batch.outcomes)),
             metadata=reading.indented(shown.metadata),
             has_strays=bool(strays.items),
             workflow_url=self._workflow_url(shown.batch),
         )
 
-    def _workflow_url(self, batch: Batch) -> str | None:
-        if self._temporal_ui is None or batch.workflow_id is None:
+    def _workflow_url(self, subject: Batch | Campaign) -> str | None:
+        if self._temporal_ui is None or subject.workflow_id is None:
             return None
-        return self._temporal_ui.workflow(batch.workflow_id)
+        return self._temporal_ui.workflow(subject.workflow_id)
+
+    async def campaign(self, request: Request) -> Response:
+        """One campaign, with some of its batches."""
+        campaign_id, query = request.path_params["campaign_id"], request.query_params
+        choice, number, place = addresses.choice_of(query), addresses.round_of(query), addresses.place_of(query)
+        shown = await self._store.campaigns.get(campaign_id)
+        chosen = {**addresses.choice_query(choice), "round": number}
+        return self._page(
+            "campaign.html",
+            shown=shown,
+            campaign=shown.campaign,
+            steps=timeline(shown.campaign),
+            metadata=reading.indented(shown.metadata),
+            workflow_url=self._workflow_url(shown.campaign),
+            choice=choice,
+            round_number=number,
+            tally=shown.rounds.get(number) if number else shown.tally,
+            **await self._parts(campaign_id, choice, number, place, chosen),
+        )
+
+    async def _parts(
+        self, campaign_id: UUID, choice: BatchChoice, number: int | None, place: Place, chosen: Mapping[str, object]
+    ) -> dict[str, Any]:
+        async def read(place: Place) -> Page[ListedBatch]:
+            return await self._store.campaigns.batches(campaign_id, choice, number=number, place=place, size=_BATCHES)
+
+        page = await read(place)
+        if place.backwards and not page.has_previous:
+            page = await read(Place())
+        first, last = (page.items[0].number, page.items[-1].number) if page.items else (None, None)
+        return {"page": page, **_neighbors(f"/campaigns/{campaign_id}", chosen, page, before=first, after=last)}
 
     async def entries(self, request: Request) -> Response:
         """The entries of a batch, or the one that is searched for."""
@@ -223,18 +270,21 @@ class Pages:
         )
 
     async def search(self, request: Request) -> Response:
-        """Straight to a batch by one of its ids, or the entries of a custom id."""
+        """Straight to a batch or campaign by one of its ids, or the entries of a custom id."""
         wanted = (request.query_params.get("q") or "").strip()[:_CUSTOM_ID].replace("\x00", "")
-        if wanted and (batch_id := await self._batch_called(wanted)) is not None:
-            return RedirectResponse(f"/batches/{batch_id}", status_code=303)
+        if wanted and (path := await self._path_of(wanted)) is not None:
+            return RedirectResponse(path, status_code=303)
         hits = await self._store.search(wanted, size=_HITS) if wanted else []
         return self._page("search.html", wanted=wanted, hits=hits)
 
-    async def _batch_called(self, wanted: str) -> UUID | None:
+    async def _path_of(self, wanted: str) -> str | None:
         try:
-            return UUID(wanted.removeprefix("batch-"))
+            given = UUID(wanted.removeprefix("batch-").removeprefix("campaign-"))
         except ValueError:
-            return await self._store.batch_at_provider(wanted, provider_names())
+            batch_id = await self._store.batch_at_provider(wanted, provider_names())
+            return f"/batches/{batch_id}" if batch_id else None
+        is_campaign = await self._store.campaigns.is_known(given)
+        return f"/campaigns/{given}" if is_campaign else f"/batches/{given}"
 
 
 def _first(page: Page[Any]) -> str | None:

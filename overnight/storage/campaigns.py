@@ -75,17 +75,24 @@ class Seen:
 def campaign_of(row: Row[Any], parts: Sequence[Batch]) -> Campaign:
     """The value of a row and the rows of its batches."""
     statuses = [part.status for part in parts]
+    return campaign_with(
+        row,
+        batches={status: statuses.count(status) for status in BatchStatus if status in statuses},
+        outcomes=latest_outcomes(parts),
+        asked_again=sum(sum(part.retried.values()) for part in parts),
+        usage=whole_usage(parts),
+        cost=whole_cost(parts),
+    )
+
+
+def campaign_with(row: Row[Any], **sums: Any) -> Campaign:
+    """The value of a row and of the sums over its batches."""
     derived: dict[str, Any] = {
         "status": BatchStatus(row.status),
         "schedule": PollSchedule(waits=tuple(row.poll_waits), max_age=row.batch_max_age),
         "on_ambiguous_submit": OnAmbiguousSubmit(row.on_ambiguous_submit),
-        "batches": {status: statuses.count(status) for status in BatchStatus if status in statuses},
-        "outcomes": latest_outcomes(parts),
-        "asked_again": sum(sum(part.retried.values()) for part in parts),
-        "usage": whole_usage(parts),
-        "cost": whole_cost(parts),
     }
-    return Campaign(**plain_values(row, Campaign) | derived)
+    return Campaign(**plain_values(row, Campaign) | derived | sums)
 
 
 async def lock_campaign(connection: AsyncConnection, campaign_id: UUID) -> Row[Any]:

@@ -1,13 +1,8 @@
-"""What the web console reads: pages by key, excerpts instead of whole texts, and sums that are stored already.
+"""What the web console reads: pages by key, excerpts instead of whole texts, and sums that are stored already."""
 
-Everything is read in read-only transactions that Postgres ends by itself after a while: a page that somebody looks at
-must not hold up a batch.
-"""
-
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -24,20 +19,28 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
-    text,
     true,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from overnight.batches import BatchFilter, BatchStatus, Cost, Outcome, Usage
-from overnight.errors import DatabaseError, UnknownBatchError
+from overnight.batches import BatchFilter, Cost, Outcome, Usage
+from overnight.errors import UnknownBatchError
 from overnight.storage.batches import batch_of, usage_of
+from overnight.storage.console_campaigns import CampaignReader
+from overnight.storage.console_reading import (
+    LATEST,
+    LISTED_BATCH,
+    Reader,
+    chosen,
+    handler_of,
+    listed_batch,
+    newest_first,
+    page_of,
+    shown_columns,
+)
 from overnight.storage.console_values import (
     EXCERPT,
-    LONG,
     Attempt,
     BatchChoice,
     Edge,
@@ -59,17 +62,12 @@ from overnight.storage.console_values import (
 from overnight.storage.listings import conditions
 from overnight.storage.tables import batches, entries, outputs, results, stray_results, submissions
 
-ItemT = TypeVar("ItemT")
-
 SLICE = 1_000_000
 """Characters, or bytes, of one piece of a whole text."""
 
 _REASON = 300
 _STRAY = 600
-_LATEST = 1_000
 _GROUPS = 400
-_TIMEOUT = timedelta(seconds=15)
-
 
 _COLUMNS: Mapping[Part, ColumnElement[Any]] = {
     Part.REQUEST: entries.c.request,
@@ -80,25 +78,6 @@ _COLUMNS: Mapping[Part, ColumnElement[Any]] = {
 }
 
 
-_HANDLER = func.coalesce(batches.c.handler, batches.c.handler_activity)
-
-_LISTED_BATCH = (
-    batches.c.id,
-    batches.c.provider,
-    batches.c.model,
-    _HANDLER.label("handler"),
-    batches.c.status,
-    batches.c.entry_count,
-    batches.c.progress_done,
-    batches.c.outcomes,
-    batches.c.cost,
-    batches.c.list_cost,
-    batches.c.created_at,
-    batches.c.ended_at,
-    batches.c.handler_dispatched_at,
-    batches.c.trouble_code,
-    batches.c.results_lost_at,
-)
 _USAGE = tuple(column for column in results.c if column.name.endswith("_tokens"))
 _RESULT = (
     results.c.outcome,
@@ -108,25 +87,6 @@ _RESULT = (
     results.c.cost,
     results.c.list_cost,
 )
-
-
-def _listed_batch(row: Row[Any]) -> ListedBatch:
-    return ListedBatch(
-        id=row.id,
-        provider=row.provider,
-        model=row.model,
-        handler=row.handler,
-        status=BatchStatus(row.status),
-        entry_count=row.entry_count,
-        done=row.progress_done,
-        outcomes={Outcome(word): count for word, count in row.outcomes.items()},
-        cost=Cost(billed=row.cost, list_price=row.list_cost),
-        created_at=row.created_at,
-        ended_at=row.ended_at,
-        handled_at=row.handler_dispatched_at,
-        trouble_code=row.trouble_code,
-        results_lost_at=row.results_lost_at,
-    )
 
 
 def _listed_entry(row: Row[Any]) -> ListedEntry:
@@ -142,36 +102,14 @@ def _listed_entry(row: Row[Any]) -> ListedEntry:
     )
 
 
-def _page(rows: Sequence[ItemT], size: int, *, backwards: bool, from_start: bool) -> Page[ItemT]:
-    """Of one row more than fits: it only says that there is more."""
-    items, more = rows[:size], len(rows) > size
-    if backwards:
-        return Page(items=items[::-1], has_previous=more, has_next=True)
-    return Page(items=items, has_previous=not from_start, has_next=more)
-
-
-def _wanted(choice: BatchChoice) -> list[ColumnElement[bool]]:
-    equal = {batches.c.provider: choice.provider, batches.c.model: choice.model, _HANDLER: choice.handler}
-    found: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
-    if choice.status is not None:
-        found.append(batches.c.status == choice.status.value)
-    return found + conditions(BatchFilter(unfinished=choice.open, needs_attention=choice.troubled))
-
-
 def _number_of(wanted: BatchFilter) -> ScalarSelect[int]:
     return select(func.count()).select_from(batches).where(*conditions(wanted)).scalar_subquery()
 
 
 def _batch_page(choice: BatchChoice, edge: Edge | None, size: int) -> Select[Any]:
-    query, newest_first = select(*_LISTED_BATCH).where(*_wanted(choice)), not (edge and edge.backwards)
-    if edge is not None:
-        # The first condition follows from the second, but it alone is what the index on created_at can use.
-        here, key = (edge.at, edge.id), tuple_(batches.c.created_at, batches.c.id)
-        older = and_(batches.c.created_at <= edge.at, key < tuple_(*here))
-        newer = and_(batches.c.created_at >= edge.at, key > tuple_(*here))
-        query = query.where(older if newest_first else newer)
-    order = (batches.c.created_at, batches.c.id)
-    return query.order_by(*(column.desc() if newest_first else column for column in order)).limit(size + 1)
+    attention = BatchFilter(unfinished=choice.open, needs_attention=choice.troubled)
+    query = select(*LISTED_BATCH).where(*chosen(batches, choice), *conditions(attention))
+    return newest_first(query, batches, edge, size)
 
 
 def _entry_page(batch_id: UUID, place: Place, size: int, outcome: Outcome | None) -> Select[Any]:
@@ -220,7 +158,7 @@ def _stray_page(batch_id: UUID, after: StrayPlace | None, size: int) -> Select[A
 def _search_query(custom_id: str, size: int) -> Select[Any]:
     """One look into the index of custom ids for each of the newest batches."""
     columns = (batches.c.id, batches.c.created_at, batches.c.model)
-    latest = select(*columns).order_by(batches.c.created_at.desc()).limit(_LATEST).subquery("latest")
+    latest = select(*columns).order_by(batches.c.created_at.desc()).limit(LATEST).subquery("latest")
     same_id = and_(entries.c.batch_id == latest.c.id, entries.c.custom_id == custom_id)
     found = select(entries.c.position).where(same_id).limit(1).lateral("found")
     result = and_(results.c.batch_id == latest.c.id, results.c.position == found.c.position)
@@ -230,16 +168,6 @@ def _search_query(custom_id: str, size: int) -> Select[Any]:
         .order_by(latest.c.created_at.desc())
         .limit(size)
     )
-
-
-def _batch_columns() -> list[ColumnElement[Any]]:
-    """All that is ours, and what others wrote as text of bounded length: JSON may be deeper than Python can read."""
-    texts = (batches.c.failure_reason, batches.c.last_error)
-    replaced: dict[str, ColumnElement[Any]] = {text.name: func.left(text, LONG).label(text.name) for text in texts}
-    nothing = cast(literal_column("'{}'"), JSONB)
-    replaced |= {column.name: nothing.label(column.name) for column in (batches.c.metadata, batches.c.provider_details)}
-    words = func.left(cast(batches.c.metadata, Text), LONG).label("metadata_text")
-    return [*(replaced.get(column.name, column) for column in batches.c), words]
 
 
 def _spending_columns() -> list[ColumnElement[Any]]:
@@ -258,46 +186,21 @@ def _spending(row: Row[Any]) -> Spending:
     return Spending(**{name: getattr(row, name) for name in names})
 
 
-class ConsoleStore:
-    """Reads for people, and nothing else."""
+class ConsoleStore(Reader):
+    """Reads for people."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(postgresql_readonly=True)
-
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A read-only transaction of bounded length.
-
-        Raises:
-            DatabaseError: Postgres does not answer, or takes too long to.
-        """
-        try:
-            async with self._engine.connect() as connection:
-                await connection.execute(text(f"set local statement_timeout = {_TIMEOUT // timedelta(milliseconds=1)}"))
-                yield connection
-        except (OperationalError, InterfaceError, OSError) as error:
-            raise DatabaseError(
-                f"Postgres did not answer ({type(error).__name__}). Check that the server runs and is not overloaded; "
-                f"a page may take {_TIMEOUT.seconds} s."
-            ) from None
-
-    async def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        async with self.reading() as connection:
-            rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
-            return rows
+        super().__init__(engine)
+        self.campaigns = CampaignReader(engine)
 
     async def batches(self, choice: BatchChoice, *, edge: Edge | None, size: int) -> Page[ListedBatch]:
         """Batches, the newest first."""
-        rows = [_listed_batch(row) for row in await self._rows(_batch_page(choice, edge, size))]
-        return _page(rows, size, backwards=bool(edge and edge.backwards), from_start=edge is None)
+        rows = [listed_batch(row) for row in await self._rows(_batch_page(choice, edge, size))]
+        return page_of(rows, size, backwards=bool(edge and edge.backwards), from_start=edge is None)
 
     async def names(self) -> Names:
         """Providers, models and handlers of the newest batches."""
-        columns = (batches.c.provider, batches.c.model, _HANDLER.label("handler"))
-        latest = select(*columns).order_by(batches.c.created_at.desc()).limit(_LATEST).subquery("latest")
-        rows = await self._rows(select(latest).distinct())
-        providers, models, handlers = (sorted({row[n] for row in rows if row[n]}) for n in range(3))
-        return Names(providers=providers, models=models, handlers=handlers)
+        return await self._names(batches)
 
     async def open_counts(self) -> tuple[int, int]:
         """How many batches are open, and how many need somebody's attention, as `overnight list` finds them."""
@@ -314,7 +217,7 @@ class ConsoleStore:
         """
         attempts = select(submissions).where(submissions.c.batch_id == batch_id).order_by(submissions.c.number)
         async with self.reading() as connection:
-            query = select(*_batch_columns()).where(batches.c.id == batch_id)
+            query = select(*shown_columns(batches)).where(batches.c.id == batch_id)
             row = (await connection.execute(query)).one_or_none()
             if row is None:
                 raise UnknownBatchError(batch_id)
@@ -322,7 +225,6 @@ class ConsoleStore:
         names = Attempt.__dataclass_fields__
         return ShownBatch(
             batch=batch_of(row),
-            trouble_code=row.trouble_code,
             trouble_since=row.trouble_since,
             price_version=row.price_version,
             metadata=row.metadata_text,
@@ -334,7 +236,7 @@ class ConsoleStore:
     ) -> Page[ListedEntry]:
         """Entries of a batch, in the order of adding."""
         rows = [_listed_entry(row) for row in await self._rows(_entry_page(batch_id, place, size, outcome))]
-        return _page(rows, size, backwards=place.backwards, from_start=place.position == 0)
+        return page_of(rows, size, backwards=place.backwards, from_start=place.position == 0)
 
     async def entry(self, batch_id: UUID, position: int) -> ShownEntry | None:
         """An entry with the beginnings of its texts; None where there is none."""
@@ -372,7 +274,7 @@ class ConsoleStore:
             )
             for row in rows
         ]
-        return _page(listed, size, backwards=False, from_start=after is None)
+        return page_of(listed, size, backwards=False, from_start=after is None)
 
     async def stray_slice(self, batch_id: UUID, place: StrayPlace, start: int) -> bytes | None:
         """Some bytes of a stray line; None where there is no such line."""
@@ -404,6 +306,7 @@ class ConsoleStore:
     async def spendings(self, since: datetime) -> Spendings:
         """What the batches cost that were created since then; by the day of creation, in UTC."""
         day = cast(func.timezone(literal_column("'UTC'"), batches.c.created_at), Date).label("day")
+        handler = handler_of(batches).label("handler")
         dearest = func.sum(batches.c.cost).desc().nulls_last()
         query = select(*_spending_columns()).where(batches.c.created_at >= since)
         async with self.reading() as connection:
@@ -419,6 +322,6 @@ class ConsoleStore:
                     (row.provider, row.model): _spending(row)
                     for row in await rows(batches.c.provider, batches.c.model, order=dearest)
                 },
-                handlers={row.handler: _spending(row) for row in await rows(_HANDLER.label("handler"), order=dearest)},
+                handlers={row.handler: _spending(row) for row in await rows(handler, order=dearest)},
                 total=_spending((await connection.execute(query)).one()),
             )

@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from overnight.batches import Batch, BatchStatus, Cost, Outcome, Usage
+from overnight.campaigns import Campaign
 
 ItemT = TypeVar("ItemT")
 
@@ -32,7 +33,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchChoice:
-    """Which batches are wanted; None is any."""
+    """Which batches, or campaigns, are wanted; None is any."""
 
     status: BatchStatus | None = None
     provider: str | None = None
@@ -41,7 +42,7 @@ class BatchChoice:
     open: bool = False
     """Only those whose handler has yet to run."""
     troubled: bool = False
-    """Only those with a step that keeps failing."""
+    """Only those that need attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,9 @@ class Page(Generic[ItemT]):
 
 
 class Edge(NamedTuple):
-    """Where a page of batches begins: next to this one, which is on the page before (or, backwards, behind)."""
+    """Where a page of batches, or of campaigns, begins: next to this one, which is on the page before (or, backwards,
+    behind).
+    """
 
     at: datetime
     id: UUID
@@ -62,7 +65,7 @@ class Edge(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a page of entries begins: next to this position."""
+    """Where a page of entries begins: next to this position. Of a campaign's batches: next to this number."""
 
     position: int = 0
     backwards: bool = False
@@ -78,9 +81,16 @@ class StrayPlace(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ListedBatch:
-    """A batch, as far as a list shows it."""
+    """A batch, as far as a list shows it.
+
+    Attributes:
+        number: 1, 2, ... within its campaign.
+        round: of its campaign.
+    """
 
     id: UUID
+    number: int | None
+    round: int | None
     provider: str
     model: str
     handler: str | None
@@ -120,10 +130,94 @@ class ShownBatch:
 
     batch: Batch
     metadata: str
-    trouble_code: str | None
     trouble_since: datetime | None
     price_version: str | None
     attempts: Sequence[Attempt]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What some batches of a campaign come to, by the sums that each batch has of its own.
+
+    Attributes:
+        batches: how many there are in each status.
+        entries: of all of them: an entry counts as often as it is asked.
+        answered: entries that the provider has answered and that are not read yet, as far as it says.
+        outcomes: entries per outcome, of every attempt that is known.
+        retried: those among them that were asked again.
+        cost: of every attempt that is known; None as soon as the price of one is not.
+        read: batches whose results are ingested.
+    """
+
+    batches: Mapping[BatchStatus, int]
+    entries: int
+    answered: int
+    outcomes: Mapping[Outcome, int]
+    retried: Mapping[Outcome, int]
+    usage: Usage
+    cost: Cost
+    read: int
+
+    @property
+    def latest(self) -> Mapping[Outcome, int]:
+        """Entries per outcome of their newest attempt."""
+        counts = {outcome: count - self.retried.get(outcome, 0) for outcome, count in self.outcomes.items()}
+        return {outcome: count for outcome, count in counts.items() if count}
+
+    @property
+    def over(self) -> int:
+        """Batches with a terminal status."""
+        return sum(count for status, count in self.batches.items() if status.is_terminal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedCampaign:
+    """A campaign, as far as a list shows it.
+
+    Attributes:
+        entry_count: what was added; how often they are asked counts no more.
+        troubled: how many of its batches need attention.
+        trouble_code: of the campaign itself.
+        is_left: it was handed over, and no workflow has begun to look after it.
+    """
+
+    id: UUID
+    provider: str
+    model: str
+    handler: str | None
+    status: BatchStatus
+    entry_count: int
+    rounds: int
+    round: int
+    max_cost: Decimal | None
+    created_at: datetime
+    sealed_at: datetime | None
+    ended_at: datetime | None
+    trouble_code: str | None
+    is_left: bool
+    troubled: int
+    tally: Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownCampaign:
+    """A campaign with what only the console shows.
+
+    Attributes:
+        campaign: without its metadata.
+        metadata: as JSON text.
+        troubled: how many of its batches need attention.
+        tally: of all rounds.
+        rounds: of each of them, from the first.
+    """
+
+    campaign: Campaign
+    metadata: str
+    trouble_since: datetime | None
+    is_left: bool
+    troubled: int
+    tally: Tally
+    rounds: Mapping[int, Tally]
 
 
 @dataclass(frozen=True, kw_only=True)

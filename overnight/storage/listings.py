@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Table, and_, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import ANY_BATCH, Batch, BatchFilter
@@ -31,12 +31,21 @@ def conditions(wanted: BatchFilter) -> list[ColumnElement[bool]]:
         found.append(batches.c.created_at >= wanted.created_since)
     if wanted.parent is not None:
         found.append(batches.c.parent_batch_id == wanted.parent)
-    unfinished = and_(batches.c.sealed_at.is_not(None), batches.c.handler_dispatched_at.is_(None))
     if wanted.unfinished:
-        found.append(unfinished)
+        found.append(unfinished(batches))
     if wanted.needs_attention:
-        found.append(or_(and_(unfinished, _stuck()), _forfeited()))
+        found.append(or_(and_(unfinished(batches), _stuck()), _forfeited()))
     return found
+
+
+def unfinished(table: Table) -> ColumnElement[bool]:
+    """Handed over, and the handler has not run yet: of batches, or of campaigns."""
+    return and_(table.c.sealed_at.is_not(None), table.c.handler_dispatched_at.is_(None))
+
+
+def left(table: Table) -> ColumnElement[bool]:
+    """Handed over, and no workflow has begun to look after it."""
+    return and_(table.c.workflow_id.is_(None), table.c.sealed_at < func.now() - _START_TAKES)
 
 
 def _forfeited() -> ColumnElement[bool]:
@@ -54,8 +63,7 @@ def _stuck() -> ColumnElement[bool]:
         submissions.c.accepted_at.is_(None),
         submissions.c.abandoned_at.is_(None),
     )
-    left = batches.c.workflow_id.is_(None) & (batches.c.sealed_at < func.now() - _START_TAKES)
-    return or_(batches.c.trouble_code.is_not(None), in_doubt, left)
+    return or_(batches.c.trouble_code.is_not(None), in_doubt, left(batches))
 
 
 class BatchListing:

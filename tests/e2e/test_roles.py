@@ -18,9 +18,11 @@ from activities import Services
 from overnight import Outcome, Overnight, Settings, Task, UsageError
 from overnight.batches import BatchStatus
 from overnight.errors import DatabaseError
+from overnight.storage.console_values import BatchChoice, Place
 from overnight.storage.database import head_version
 from overnight.storage.roles import roles_sql
 from overnight.storage.store import Store
+from tests.integration.console_stage import campaign_in_its_second_round
 from worker import compose
 
 PREFIX = "test_of_roles"
@@ -134,11 +136,24 @@ FORBIDDEN = {
         "insert into overnight.entries (batch_id) values (gen_random_uuid())",
         "update overnight.batches set sealed_at = now()",
         "delete from overnight.results",
+        "insert into overnight.campaigns (id) values (gen_random_uuid())",
+        "update overnight.campaigns set cancel_requested_at = now()",
         "select id from overnight.batches for update",
         "create table overnight.mine (n int)",
     ],
     "migrations": ["create role mine", "create table public.mine (n int)"],
 }
+
+
+async def test_the_consoles_login_can_read_all_of_its_pages(store: Store, granted: str) -> None:
+    campaign = await campaign_in_its_second_round(store)
+    reader = store_of(granted, "reader").console
+    assert (await reader.campaigns.get(campaign)).campaign.id == campaign
+    assert len((await reader.campaigns.page(BatchChoice(), edge=None, size=5)).items) == 1
+    parts = await reader.campaigns.batches(campaign, BatchChoice(troubled=True), number=None, place=Place(), size=5)
+    assert [part.number for part in parts.items] == [4]
+    assert await reader.campaigns.open_counts() == (1, 1)
+    assert len((await reader.batches(BatchChoice(), edge=None, size=5)).items) == 4
 
 
 @pytest.mark.parametrize("role", ROLES)

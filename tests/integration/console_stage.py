@@ -10,6 +10,7 @@ from sqlalchemy import text
 from overnight.batches import BatchStatus, Cost, Outcome, Usage
 from overnight.storage.results import Stray
 from overnight.storage.store import Store
+from tests.integration import campaign_rows
 from tests.integration.rows import ROOM, accepted, block, each, filled, new_batch, new_entry, over, report, result
 
 HARM = (
@@ -82,6 +83,33 @@ async def harmful(store: Store) -> UUID:
     await store.batches.record_error(new.id, HARM + LONG_WORD)
     await store.batches.note_trouble(new.id, HARM[:60], urgent=True)
     return new.id
+
+
+async def campaign_in_its_second_round(store: Store) -> UUID:
+    """Ten entries in batches of four; two were asked again, and that batch is in trouble, as the campaign is."""
+    campaign_id = await campaign_rows.filled(
+        store, 10, handler=HARM, model=f"model {HARM}", metadata={HARM: [[HARM]]}, max_cost=Decimal("0.25")
+    )
+    await store.campaigns.claim(campaign_id, f"campaign-{campaign_id}")
+    first, *others = await store.campaigns.batches(campaign_id)
+    failed = {1: (Outcome.ERRORED, "http_400"), 2: (Outcome.ERRORED, "http_500"), 3: (Outcome.MISSING, None)}
+    for part in (first, *others):
+        await campaign_rows.finish(store, part.id, failed if part is first else {})
+    await campaign_rows.plan(store, campaign_id, 1)
+    *_, again = await store.campaigns.batches(campaign_id)
+    await store.batches.claim(again.id, f"batch-{again.id}")
+    for table, row_id in ((store.batches, again.id), (store.campaigns, campaign_id)):
+        await table.note_trouble(row_id, HARM[:60], urgent=True)
+        await table.record_error(row_id, HARM + LONG_WORD)
+    return campaign_id
+
+
+async def many_campaigns(store: Store, count: int) -> None:
+    """As `many_batches`: only their ids tell them apart."""
+    for _ in range(count):
+        await campaign_rows.new_campaign(store)
+    async with store._engine.begin() as connection:
+        await connection.execute(text("update overnight.campaigns set created_at = now() - interval '1 hour'"))
 
 
 async def set_stage(store: Store) -> Stage:

@@ -4,11 +4,12 @@ import html
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from httpx import ASGITransport, AsyncClient, Response
@@ -16,12 +17,24 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from overnight.batches import Cost, Outcome
+from overnight.campaigns import Campaign
 from overnight.console.addresses import TemporalUi
 from overnight.console.app import console_app
 from overnight.errors import DatabaseError
 from overnight.storage import console
+from overnight.storage.console_values import BatchChoice
 from overnight.storage.store import Store
-from tests.integration.console_stage import HARM, HARMFUL_ID, Stage, many_batches, set_stage
+from tests.integration.campaign_rows import filled, new_campaign
+from tests.integration.console_stage import (
+    HARM,
+    HARMFUL_ID,
+    Stage,
+    campaign_in_its_second_round,
+    many_batches,
+    many_campaigns,
+    set_stage,
+)
 from tests.integration.rows import ROOM, each, new_batch, new_entry
 
 
@@ -36,6 +49,11 @@ async def client(store: Store) -> AsyncIterator[AsyncClient]:
 @pytest.fixture
 async def stage(store: Store) -> Stage:
     return await set_stage(store)
+
+
+@pytest.fixture
+async def campaign_id(store: Store) -> UUID:
+    return await campaign_in_its_second_round(store)
 
 
 def rows(page: Response) -> list[str]:
@@ -171,6 +189,138 @@ async def test_a_custom_id_is_found_within_its_batch(client: AsyncClient, stage:
     assert "<script>window" not in missing.text
 
 
+async def test_pages_of_campaigns_hold_each_campaign_once_in_both_directions(store: Store, client: AsyncClient) -> None:
+    assert "There are no campaigns yet." in (await client.get("/campaigns")).text
+    await many_campaigns(store, 30)
+    forth = await walked(client, "/campaigns", "next")
+    assert [len(page) for page in forth] == [25, 5]
+    assert len({row for page in forth for row in page}) == 30
+    following = link(await client.get("/campaigns"), "next")
+    assert following is not None
+    assert await walked(client, following, "prev") == forth[::-1]
+
+
+async def test_filters_leave_the_campaigns_that_fit(store: Store, client: AsyncClient, campaign_id: UUID) -> None:
+    pending = await filled(store, 3)
+    expected = {
+        "": {campaign_id, pending},
+        "status=pending": {pending},
+        "only=open": {campaign_id},
+        "only=troubled": {campaign_id},
+        "handler=" + quote(HARM): {campaign_id},
+        "provider=openai&model=gpt-4o-mini": {pending},
+        "model=none": set(),
+    }
+    for query, campaigns in expected.items():
+        page = await client.get(f"/campaigns?{query}")
+        assert set(rows(page)) == {f"/campaigns/{found}" for found in campaigns}, query
+        assert ("No campaign fits these filters" in page.text) is not bool(campaigns)
+
+
+async def test_a_campaign_needs_attention_for_its_own_sake_and_for_a_batch_of_its(
+    store: Store, client: AsyncClient, campaign_id: UUID, engine: AsyncEngine
+) -> None:
+    async def troubled() -> tuple[bool, bool]:
+        page = (await client.get("/campaigns")).text
+        return ">1 in trouble</a>" in page, ">1 in trouble</span>" in page
+
+    own, *_, again = [campaign_id, *(part.id for part in await store.campaigns.batches(campaign_id))]
+    assert await troubled() == (True, False)  # its own trouble is said instead
+    await store.campaigns.clear_trouble(own)
+    assert await troubled() == (True, True)
+    await store.batches.clear_trouble(again)
+    assert await troubled() == (False, False)
+    assert rows(await client.get("/campaigns?only=troubled")) == []
+    async with engine.begin() as connection:
+        forgotten = "update overnight.campaigns set workflow_id = null, sealed_at = now() - interval '1 hour'"
+        await connection.execute(text(forgotten))
+    assert "no workflow" in (await client.get("/campaigns?only=troubled")).text
+    assert "overnight doctor --fix" in (await client.get(f"/campaigns/{campaign_id}")).text
+
+
+async def test_the_sums_of_a_campaign_are_those_that_its_handle_has(
+    store: Store, campaign_id: UUID, engine: AsyncEngine
+) -> None:
+    async def check() -> Campaign:
+        known = replace(await store.campaigns.get(campaign_id), metadata={})
+        shown = await store.console.campaigns.get(campaign_id)
+        (listed,) = (await store.console.campaigns.page(BatchChoice(), edge=None, size=5)).items
+        assert shown.campaign == known
+        assert (listed.tally, listed.tally.latest) == (shown.tally, known.outcomes)
+        return known
+
+    known = await check()
+    assert (known.outcomes, known.asked_again) == ({Outcome.SUCCEEDED: 7, Outcome.ERRORED: 1}, 2)
+    assert known.cost.billed == Decimal("0.000009")
+    rounds = (await store.console.campaigns.get(campaign_id)).rounds
+    assert [(number, one.entries, one.over, one.read) for number, one in rounds.items()] == [
+        (1, 10, 3, 3),
+        (2, 2, 0, 0),
+    ]
+    assert rounds[1].retried == {Outcome.ERRORED: 1, Outcome.MISSING: 1}
+    async with engine.begin() as connection:
+        await connection.execute(text("update overnight.batches set list_cost = null where number = 2"))
+    assert (await check()).cost == Cost(billed=None, list_price=None)
+    empty = await new_campaign(store)
+    shown = await store.console.campaigns.get(empty)
+    assert (shown.campaign, shown.rounds) == (replace(await store.campaigns.get(empty), metadata={}), {})
+
+
+async def test_a_campaign_shows_its_rounds_and_leads_to_its_batches(
+    store: Store, client: AsyncClient, campaign_id: UUID
+) -> None:
+    path = f"/campaigns/{campaign_id}"
+    parts = [f"/batches/{part.id}" for part in await store.campaigns.batches(campaign_id)]
+    page = await client.get(path)
+    assert rows(page) == [f"{path}?round=1#batches", f"{path}?round=2#batches", *parts]
+    assert f"http://localhost:8233/namespaces/default/workflows/campaign-{campaign_id}" in page.text
+    assert "$0.2500" in page.text
+    assert "so far of 3 of 4 batches" in page.text
+    assert re.search(r"succeeded</span></th><td class=\"n\">7</td><td class=\"n quiet\">70.0 %", page.text)
+    assert re.search(r"open</span></th><td class=\"n\">2</td>", page.text)
+    for query, expected in {
+        "round=2": parts[3:],
+        "round=1&status=ended": parts[:3],
+        "only=troubled": parts[3:],
+        "only=open": parts[3:],
+        "round=7": [],
+        "after=1": parts[1:],
+    }.items():
+        assert rows(await client.get(f"{path}?{query}"))[2:] == expected, query
+    assert f'href="{path}"' in (await client.get(parts[0])).text
+
+
+async def test_pages_of_a_campaigns_batches_follow_each_other(
+    client: AsyncClient, campaign_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overnight.console.pages._BATCHES", 3)
+    path = f"/campaigns/{campaign_id}"
+    first = await client.get(path)
+    following = link(first, "next")
+    assert following == f"{path}?after=3#batches"
+    second = await client.get(following)
+    assert link(second, "prev") == f"{path}?before=4#batches"
+    assert (len(rows(first)), len(rows(second))) == (2 + 3, 2 + 1)
+    assert rows(await client.get(f"{path}?before=3")) == rows(first)
+
+
+async def test_a_campaign_that_takes_entries_and_a_round_that_was_skipped_say_so(
+    store: Store, client: AsyncClient, campaign_id: UUID, engine: AsyncEngine
+) -> None:
+    page = (await client.get(f"/campaigns/{await new_campaign(store)}")).text
+    assert "nothing is sent before" in page
+    assert "There are none yet." in page
+    async with engine.begin() as connection:
+        await connection.execute(text("update overnight.campaigns set skipped_round = 'Too dear.'"))
+    assert "A further round was due, and not asked." in (await client.get(f"/campaigns/{campaign_id}")).text
+
+
+async def test_search_leads_to_campaigns(client: AsyncClient, campaign_id: UUID) -> None:
+    for wanted in (str(campaign_id), f"campaign-{campaign_id}"):
+        answer = await client.get("/search", params={"q": wanted})
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/campaigns/{campaign_id}")
+
+
 async def test_costs_are_summed_by_day_model_and_handler_and_what_is_not_known_is_said(
     client: AsyncClient, store: Store, stage: Stage, engine: AsyncEngine
 ) -> None:
@@ -194,9 +344,10 @@ async def test_costs_without_batches_say_where_to_look(client: AsyncClient) -> N
     assert "There are no batches yet." in (await client.get("/")).text
 
 
-async def test_foreign_texts_are_never_markup(client: AsyncClient, stage: Stage) -> None:
+async def test_foreign_texts_are_never_markup(client: AsyncClient, stage: Stage, campaign_id: UUID) -> None:
     own = ["", "/entries", "/entries?outcome=errored", "/entries/1", "/entries/2", "/strays"]
-    for path in ("/", "/costs", *(f"/batches/{stage.harmful}{path}" for path in own)):
+    of_campaigns = ["/campaigns", f"/campaigns/{campaign_id}"]
+    for path in ("/", "/costs", *of_campaigns, *(f"/batches/{stage.harmful}{path}" for path in own)):
         page = (await client.get(path)).text
         assert "&lt;script&gt;window" in page, path
         assert set(re.findall(r"<(script|img|b|i)\b", page)) == {"script"}
@@ -232,8 +383,11 @@ class Attributes(HTMLParser):
             self.found[name].add(value or "")
 
 
-async def test_no_page_brings_a_style_or_a_script_of_its_own(client: AsyncClient, stage: Stage) -> None:
-    for path in ("/", "/costs", f"/batches/{stage.harmful}", f"/batches/{stage.harmful}/entries/1"):
+async def test_no_page_brings_a_style_or_a_script_of_its_own(
+    client: AsyncClient, stage: Stage, campaign_id: UUID
+) -> None:
+    of_campaigns = ["/campaigns", f"/campaigns/{campaign_id}"]
+    for path in ("/", "/costs", *of_campaigns, f"/batches/{stage.harmful}", f"/batches/{stage.harmful}/entries/1"):
         page = Attributes((await client.get(path)).text)
         assert not page.tags & {"style", "img", "iframe", "object", "base"}
         assert not [name for name in page.found if name == "style" or name.startswith("on")]
@@ -303,6 +457,12 @@ ADDRESSES = {
     "/batches/{pending}/entries?after=x": 400,
     "/?older=0001-01-01T00:00:00%2B23:00~{pending}": 200,
     "/?newer=9999-12-31T23:59:59-23:00~{pending}": 200,
+    "/campaigns/{unknown}": 404,
+    "/campaigns/{pending}": 404,
+    "/campaigns/{unknown}?round=x": 400,
+    "/campaigns/{unknown}?after=-1": 400,
+    "/campaigns?status=x": 400,
+    "/campaigns?older=x": 400,
     "/static/nothing.css": 404,
 }
 

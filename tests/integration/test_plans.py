@@ -17,6 +17,7 @@ from overnight.storage.console_values import BatchChoice, Edge, Part, Place
 from overnight.storage.database import fetching
 from overnight.storage.entries import POSITIONS, page_query
 from overnight.storage.store import Store
+from tests.integration.campaign_rows import new_campaign
 from tests.integration.rows import new_batch
 
 ENTRIES = 20_000
@@ -182,6 +183,35 @@ async def test_the_console_reads_a_page_of_batches_from_where_it_begins(
         plan = await plans.of_each(store.console.batches(BatchChoice(), edge=edge, size=50))
         assert "batches_created_at_idx" in plan, plan
         assert rows_touched(plan) <= 60, plan
+
+
+CAMPAIGN_BATCHES = """
+    insert into overnight.batches
+        (id, campaign_id, number, round, entry_count, provider, model, endpoint, poll_waits, max_age, ingested_at)
+    select gen_random_uuid(), id, n, 1 + n / 900, 1000, provider, model, endpoint, poll_waits, batch_max_age, now()
+    from overnight.campaigns, generate_series(1, 1000) n
+"""
+
+
+async def test_the_console_reads_a_campaign_by_the_sums_of_its_own_batches(
+    store: Store, engine: AsyncEngine, plans: Plans
+) -> None:
+    campaign_id, *_ = [await new_campaign(store) for _ in range(20)]
+    async with engine.begin() as connection:
+        for statement in (CAMPAIGN_BATCHES, "analyze overnight.campaigns", "analyze overnight.batches"):
+            await connection.execute(text(statement))
+    console = store.console.campaigns
+    for asking in (
+        console.get(campaign_id),
+        console.page(BatchChoice(), edge=None, size=5),
+        console.batches(campaign_id, BatchChoice(), number=2, place=Place(), size=50),
+        console.batches(campaign_id, BatchChoice(), number=None, place=Place(500, backwards=True), size=50),
+    ):
+        plan = await plans.of_each(asking)
+        assert "batches_campaign_id_number_key" in plan, plan
+        assert "Seq Scan on batches" not in plan, plan
+        assert not re.search("on (entries|results|outputs)", plan), plan
+        assert rows_touched(plan) <= 2_000, plan
 
 
 BY_BATCH = [

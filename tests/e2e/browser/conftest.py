@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from pydantic import SecretStr
 from overnight.embedded import EmbeddedPostgres
 from overnight.settings import Settings
 from overnight.storage.store import Store
-from tests.integration.console_stage import Stage, many_batches, set_stage
+from tests.integration.console_stage import Stage, campaign_in_its_second_round, many_batches, set_stage
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _QUIET = (
@@ -31,13 +32,15 @@ class Console:
 
     url: str
     stage: Stage
+    campaign: UUID
 
     @property
     def paths(self) -> list[str]:
         """One of every kind of page, and those with the worst texts."""
         batch = f"/batches/{self.stage.harmful}"
         own = ("", "/entries", "/entries?outcome=errored", "/entries/1", "/entries/2", "/strays")
-        pages = ("/", "/costs", "/search", "/search?q=nothing", f"/batches/{self.stage.running}")
+        campaigns = ("/campaigns", f"/campaigns/{self.campaign}", f"/campaigns/{self.campaign}?only=troubled")
+        pages = ("/", *campaigns, "/costs", "/search", "/search?q=nothing", f"/batches/{self.stage.running}")
         return [*pages, *(batch + path for path in own)]
 
 
@@ -52,12 +55,12 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-async def _fill(url: str) -> Stage:
+async def _fill(url: str) -> tuple[Stage, UUID]:
     store = Store.from_settings(Settings(database_url=SecretStr(url)))
     await many_batches(store, 60)
-    stage = await set_stage(store)
+    stage, campaign = await set_stage(store), await campaign_in_its_second_round(store)
     await store.aclose()
-    return stage
+    return stage, campaign
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +75,14 @@ def database(browser: Browser, postgres: EmbeddedPostgres, overnight_template: s
 
 @pytest.fixture(scope="module")
 def console(database: str, overnight_portal: BlockingPortal) -> Iterator[Console]:
-    stage = overnight_portal.call(_fill, database)
+    stage, campaign = overnight_portal.call(_fill, database)
     environment = {**os.environ, "OVERNIGHT_DATABASE_URL": database, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "overnight.cli", "ui", "--port", "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().split()[2].rstrip(";")
-            yield Console(url=url, stage=stage)
+            yield Console(url=url, stage=stage, campaign=campaign)
         finally:
             process.terminate()
 

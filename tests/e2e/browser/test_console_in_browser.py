@@ -57,7 +57,7 @@ def test_filters_and_pages_work_without_a_script(browser: Browser, console: Cons
     page.goto("/")
     first = rows(page)
     page.get_by_role("link", name="Next").click()
-    assert len(rows(page)) == 15
+    assert len(rows(page)) == 19
     page.get_by_role("link", name="Previous").click()
     assert rows(page) == first
     page.get_by_label("Status").select_option("failed")
@@ -90,6 +90,20 @@ def test_everything_is_reached_from_the_keyboard(page: Page, console: Console) -
     page.keyboard.press("Escape")
     page.keyboard.press("u")
     page.wait_for_url(f"**/batches/{console.stage.handled}")
+
+
+def test_a_campaign_leads_to_its_batches_and_they_lead_back(page: Page, console: Console) -> None:
+    page.goto("/campaigns")
+    for key, arrives in (("j", "/campaigns"), ("Enter", f"/campaigns/{console.campaign}")):
+        page.keyboard.press(key)
+        page.wait_for_url(f"**{arrives}")
+    page.get_by_role("link", name="Round 2").click()
+    page.get_by_role("link", name="Batch 4").click()
+    page.wait_for_url("**/batches/*")
+    page.keyboard.press("u")
+    page.wait_for_url(f"**/campaigns/{console.campaign}")
+    page.keyboard.press("u")
+    page.wait_for_url("**/campaigns")
 
 
 def test_texts_that_mean_harm_are_shown_and_do_none(page: Page, console: Console) -> None:

@@ -28,6 +28,7 @@ def test_places_come_back_from_the_address_as_they_went_in() -> None:
     query = QueryParams({"newer": f"{NOW.isoformat()}~{BATCH_ID}"})
     assert addresses.edge_of(query) == Edge(NOW, BATCH_ID, backwards=True)
     assert addresses.place_of(QueryParams("before=7")) == Place(7, backwards=True)
+    assert [addresses.round_of(QueryParams(query)) for query in ("", "round=2")] == [None, 2]
     stray = StrayPlace("out~put", 12, 3)
     assert addresses.stray_place_of(addresses.stray_text(stray)) == stray
 
@@ -51,6 +52,8 @@ def test_words_and_lengths_that_there_are_not_are_refused() -> None:
         addresses.choice_of(QueryParams("model=%00"))
     with pytest.raises(AddressError, match="outcome"):
         addresses.outcome_of(QueryParams("outcome=x"))
+    with pytest.raises(AddressError, match="round"):
+        addresses.round_of(QueryParams("round=32768"))
     with pytest.raises(AddressError, match="days"):
         addresses.days_of(QueryParams("days=31"))
     with pytest.raises(AddressError, match="line"):
@@ -83,3 +86,8 @@ def test_a_chart_of_nothing_is_flat() -> None:
 def test_the_parts_of_a_bar_follow_each_other() -> None:
     parts = list(stretches({Outcome.MISSING: 1, Outcome.SUCCEEDED: 3, Outcome.ERRORED: 0}))
     assert [(part.outcome, part.start, part.width) for part in parts] == [("succeeded", 0, 75), ("missing", 75, 25)]
+
+
+def test_what_is_missing_of_a_bars_total_stays_empty() -> None:
+    parts = list(stretches({Outcome.SUCCEEDED: 3, Outcome.ERRORED: 1}, 8))
+    assert [(part.start, part.width) for part in parts] == [(0, 37.5), (37.5, 12.5)]

@@ -20,7 +20,9 @@ def client() -> TestClient:
     return TestClient(console_app(store.console, hosts=["testserver"], token=TOKEN), follow_redirects=False)
 
 
-@pytest.mark.parametrize("path", ["/", "/costs", "/search?q=a", "/batches/01a201c2-3cab-730e-8aad-102fd31e8596", "/x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/campaigns", "/costs", "/search?q=a", "/batches/01a201c2-3cab-730e-8aad-102fd31e8596", "/x"]
+)
 def test_without_the_token_every_page_is_a_login_form(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 401
@@ -94,7 +96,8 @@ def test_a_host_name_that_is_not_ours_is_refused(client: TestClient) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_nothing_can_be_changed(client: TestClient, method: str) -> None:
     header = {"authorization": f"Bearer {TOKEN}"}
-    for path in ("/", "/batches/01a201c2-3cab-730e-8aad-102fd31e8596", "/costs", "/search"):
+    known = "01a201c2-3cab-730e-8aad-102fd31e8596"
+    for path in ("/", f"/batches/{known}", "/campaigns", f"/campaigns/{known}", "/costs", "/search"):
         assert client.request(method, path, headers=header).status_code == 405
 
 
