@@ -22,7 +22,7 @@ from overnight.providers.base import (
     ProviderFacts,
     ResultLine,
     ResultPosition,
-    has_odd_bytes,
+    is_utf8,
 )
 from overnight.storage.result_rows import NewResult, PlainRows
 from overnight.storage.results import IngestedBlock, Stray
@@ -119,10 +119,10 @@ class Sorter:
 
     async def _readings(self, block: LineBlock) -> Sequence[Reading]:
         readings: list[Reading] = []
-        read, token, is_plain = self.facts.read_plain, self.token, block.is_plain
+        read, token, is_ascii = self.facts.read_plain, self.token, block.is_ascii
         for start in range(0, len(block.lines), TURN):
             readings += [
-                ((is_plain or not has_odd_bytes(line)) and read(line, token)) or self._read_carefully(line)
+                ((is_ascii or is_utf8(line)) and read(line, token)) or self._read_carefully(line)
                 for line in block.lines[start : start + TURN]
             ]
             await asyncio.sleep(0)

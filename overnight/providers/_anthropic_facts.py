@@ -3,9 +3,9 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from msgspec import Struct
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
@@ -14,6 +14,7 @@ from overnight.errors import RequestError, ResponseError
 from overnight.providers._anthropic_requests import messages_request
 from overnight.providers._requests import check_body, check_prompt
 from overnight.providers._values import (
+    UNLIKE,
     Count,
     UnreadableLineError,
     as_list,
@@ -22,7 +23,7 @@ from overnight.providers._values import (
     clean,
     clean_code,
     count,
-    plain_reader,
+    quick_reader,
     read_line,
 )
 from overnight.providers._weights import Weighing
@@ -154,13 +155,11 @@ class AnthropicFacts:
     def read_plain(self, line: bytes, token: str) -> PlainLine | None:
         try:
             value = _read_plain(line)
-        except ValidationError:
+        except UNLIKE:
             return None
-        custom_id, ours = value["custom_id"], f"-{token}"
-        if not custom_id.endswith(ours):
-            return None
-        counts = _plain_counts(value["result"]["message"]["usage"])
-        return (custom_id.removesuffix(ours), *counts) if counts[0] else None
+        wire, own = value.custom_id, value.custom_id.removesuffix(f"-{token}")
+        counts = _plain_counts(value.result.message.usage)
+        return (own, *counts) if counts[0] and own != wire and CUSTOM_ID.fullmatch(own) else None
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:
         try:
@@ -176,7 +175,7 @@ class AnthropicFacts:
 
     def read_response(self, line: bytes, *, endpoint: str) -> Response:  # noqa: ARG002 - there is one
         try:
-            message = as_object(as_object(from_json(line, allow_inf_nan=False)).get("result")).get("message")
+            message = _answer_message(line)
         except ValueError as error:
             raise ResponseError("unreadable_line", f"The line cannot be read: {clean(error)}.") from None
         if not isinstance(as_object(message).get("content"), list):
@@ -184,54 +183,80 @@ class AnthropicFacts:
         return _read_message(as_object(message))
 
 
-class _PlainCreation(TypedDict, total=False):
-    ephemeral_1h_input_tokens: Count
+class _PlainCreation(Struct, gc=False):
+    ephemeral_1h_input_tokens: Count = 0
 
 
-class _PlainOut(TypedDict, total=False):
-    thinking_tokens: Count
+class _PlainOut(Struct, gc=False):
+    thinking_tokens: Count = 0
 
 
-class _PlainUsage(TypedDict):
+class _PlainUsage(Struct, gc=False):
     input_tokens: Count
     output_tokens: Count
-    cache_read_input_tokens: NotRequired[Count | None]
-    cache_creation_input_tokens: NotRequired[Count | None]
-    cache_creation: NotRequired[_PlainCreation | None]
-    output_tokens_details: NotRequired[_PlainOut | None]
-    server_tool_use: NotRequired[dict[str, Literal[0]] | None]
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_creation: _PlainCreation | None = None
+    output_tokens_details: _PlainOut | None = None
+    server_tool_use: dict[str, Literal[0]] | None = None
 
 
-class _PlainMessage(TypedDict):
+class _PlainMessage(Struct, gc=False):
     usage: _PlainUsage
-    container: NotRequired[None]
+    container: None = None
     """There is one where code was run."""
 
 
-class _PlainResult(TypedDict):
+class _PlainResult(Struct, gc=False):
     type: Literal["succeeded"]
     message: _PlainMessage
 
 
-class _PlainLine(TypedDict):
-    custom_id: Annotated[str, Field(pattern=f"^(?:{CUSTOM_ID.pattern})-[a-z0-9]{{{TOKEN_LENGTH}}}$")]
+class _PlainLine(Struct, gc=False):
+    custom_id: str
     result: _PlainResult
 
 
-_read_plain = plain_reader(_PlainLine)
+_read_plain = quick_reader(_PlainLine)
 
 
-def _plain_counts(usage: Mapping[str, Any]) -> tuple[int, int, int, int, int, int]:
-    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
-    kept, out = usage.get("cache_creation"), usage.get("output_tokens_details")
+def _plain_counts(usage: _PlainUsage) -> tuple[int, int, int, int, int, int]:
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    kept, out = usage.cache_creation, usage.output_tokens_details
     return (
-        usage["input_tokens"] + read + written,
+        usage.input_tokens + read + written,
         read,
         written,
-        kept.get("ephemeral_1h_input_tokens", 0) if kept else 0,
-        usage["output_tokens"],
-        out.get("thinking_tokens", 0) if out else 0,
+        kept.ephemeral_1h_input_tokens if kept else 0,
+        usage.output_tokens,
+        out.thinking_tokens if out else 0,
     )
+
+
+class _AnswerMessage(TypedDict, total=False):
+    """All of a message that `_read_message` looks at."""
+
+    content: Any
+    stop_reason: Any
+    usage: Any
+
+
+class _AnswerResult(Struct, gc=False):
+    message: _AnswerMessage
+
+
+class _AnswerLine(Struct, gc=False):
+    result: _AnswerResult
+
+
+_read_answer = quick_reader(_AnswerLine)
+
+
+def _answer_message(line: bytes) -> Any:
+    try:
+        return _read_answer(line).result.message
+    except UNLIKE:
+        return as_object(as_object(from_json(line, allow_inf_nan=False)).get("result")).get("message")
 
 
 def _result(custom_id: str, result: Mapping[str, Any]) -> ResultLine:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from overnight.errors import ProviderError
 from overnight.log_events import LogEvent
-from overnight.providers.base import LineBlock, ResultPosition, has_odd_bytes
+from overnight.providers.base import LineBlock, ResultPosition
 
 logger = logging.getLogger(__name__)
 
@@ -52,34 +52,33 @@ class LineSplitter:
             skipped = min(self._to_skip, len(chunk))
             self._to_skip -= skipped
             chunk = chunk[skipped:]
-        head, newline, tail = chunk.rpartition(b"\n")
-        if not newline:
-            self._hold(tail)
-            return None
-        block = self._take(head, line_end=1)
+        lines = chunk.split(b"\n")
+        tail = lines.pop()
+        block = self._take(lines, chunk, len(chunk) - len(tail)) if lines else None
         self._hold(tail)
         return block
 
     def finish(self) -> LineBlock | None:
         """The last line, where the file does not end in a line end."""
-        return self._take(b"", line_end=0) if self._held else None
+        return self._take([b""], b"", 0) if self._held else None
 
-    def _take(self, head: bytes, *, line_end: int) -> LineBlock | None:
-        self._offset += self._held + len(head) + line_end
-        if self._too_long:
-            _, newline, rest = head.partition(b"\n")
-            head = newline + rest
-        whole = b"".join((*self._parts, head)) if self._parts else head
+    def _take(self, lines: list[bytes], chunk: bytes, length: int) -> LineBlock | None:
+        """The block of lines that so many bytes complete; what is held is the beginning of the first of them."""
+        self._offset += self._held + length
+        lines[0] = self._first(lines[0])
+        if b"\r" in chunk or lines[0].endswith(b"\r"):
+            lines = [line.removesuffix(b"\r") for line in lines]
+        is_ascii = chunk.isascii() and lines[0].isascii()
+        lines = [line for line in lines if line and not line.isspace()]
+        return LineBlock(lines=lines, position=self._position(), is_ascii=is_ascii) if lines else None
+
+    def _first(self, end: bytes) -> bytes:
+        """The whole first line, or the beginning of one that is too long."""
+        line = b"".join(self._parts) if self._too_long else b"".join((*self._parts, end))
         self._parts, self._held, self._too_long = [], 0, False
-        is_plain = not has_odd_bytes(whole)
-        lines = self._lines(whole, line_end=b"" if is_plain else b"\r")
-        return LineBlock(lines=lines, position=self._position(), is_plain=is_plain) if lines else None
-
-    def _lines(self, whole: bytes, *, line_end: bytes) -> Sequence[bytes]:
         if self._at_start:
-            whole, self._at_start = whole.removeprefix(BOM), False
-        lines = [line for line in whole.split(b"\n") if line and not line.isspace()]
-        return [line.removesuffix(line_end) for line in lines] if line_end else lines
+            line, self._at_start = line.removeprefix(BOM), False
+        return line
 
     def _hold(self, tail: bytes) -> None:
         """Keep the beginning of a line, in pieces: joining at every chunk would take quadratic time."""
@@ -124,5 +123,5 @@ def _joined(blocks: Sequence[LineBlock]) -> LineBlock:
     return LineBlock(
         lines=[line for block in blocks for line in block.lines],
         position=blocks[-1].position,
-        is_plain=all(block.is_plain for block in blocks),
+        is_ascii=all(block.is_ascii for block in blocks),
     )

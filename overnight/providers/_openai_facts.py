@@ -7,9 +7,9 @@ import struct
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from msgspec import UNSET, Meta, Struct, UnsetType
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
@@ -19,6 +19,7 @@ from overnight.log_events import LogEvent
 from overnight.providers._openai_requests import chat_request, embeddings_request, responses_request
 from overnight.providers._requests import check_body, check_prompt
 from overnight.providers._values import (
+    UNLIKE,
     Count,
     UnreadableLineError,
     as_list,
@@ -27,7 +28,7 @@ from overnight.providers._values import (
     clean,
     clean_code,
     count,
-    plain_reader,
+    quick_reader,
     read_line,
 )
 from overnight.providers._weights import Weighing
@@ -182,10 +183,10 @@ class OpenAIFacts:
     def read_plain(self, line: bytes, token: str) -> PlainLine | None:  # noqa: ARG002 - as in `parse_line`
         try:
             value = _read_plain(line)
-        except ValidationError:
+        except UNLIKE:
             return None
-        counts = _plain_counts(value["response"]["body"]["usage"])
-        return (value["custom_id"], *counts) if counts[0] else None
+        counts, custom_id = _plain_counts(value.response.body.usage), value.custom_id
+        return (custom_id, *counts) if counts[0] and CUSTOM_ID.fullmatch(custom_id) else None
 
     def parse_line(self, line: bytes, token: str) -> ResultLine:  # noqa: ARG002 - the token is in the batch's metadata
         try:
@@ -202,7 +203,7 @@ class OpenAIFacts:
 
     def read_response(self, line: bytes, *, endpoint: str) -> Response:
         try:
-            body = as_object(as_object(from_json(line, allow_inf_nan=False)).get("response")).get("body")
+            body = _answer_body(line)
         except ValueError as error:
             raise ResponseError("unreadable_line", f"The line cannot be read: {clean(error)}.") from None
         if not isinstance(body, dict):
@@ -212,65 +213,92 @@ class OpenAIFacts:
         return _read_chat(body) if endpoint == CHAT else _read_responses(body)
 
 
-class _PlainInto(TypedDict, total=False):
-    cached_tokens: Count
-    cache_write_tokens: Count
-    cache_write_tokens_details: None
+class _PlainInto(Struct, gc=False):
+    cached_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    cache_write_tokens_details: None = None
 
 
-class _PlainOut(TypedDict, total=False):
-    reasoning_tokens: Count
+class _PlainOut(Struct, gc=False):
+    reasoning_tokens: Count = 0
 
 
-class _PlainUsage(TypedDict, total=False):
+class _PlainUsage(Struct, gc=False):
     """Responses or, where the second half has the totals, chat and embeddings."""
 
-    input_tokens: Count
-    input_tokens_details: _PlainInto | None
-    output_tokens: Count
-    output_tokens_details: _PlainOut | None
-    prompt_tokens: Count
-    prompt_tokens_details: _PlainInto | None
-    completion_tokens: Count
-    completion_tokens_details: _PlainOut | None
+    input_tokens: Count | UnsetType = UNSET
+    input_tokens_details: _PlainInto | None = None
+    output_tokens: Count = 0
+    output_tokens_details: _PlainOut | None = None
+    prompt_tokens: Count = 0
+    prompt_tokens_details: _PlainInto | None = None
+    completion_tokens: Count = 0
+    completion_tokens_details: _PlainOut | None = None
 
 
-class _PlainItem(TypedDict):
+class _PlainItem(Struct, gc=False):
     """What the model wrote itself; another item may have a fee."""
 
     type: Literal["message", "reasoning", "function_call", "custom_tool_call"]
 
 
-class _PlainBody(TypedDict):
-    status: NotRequired[Literal["completed", "incomplete"]]
-    output: NotRequired[list[_PlainItem]]
+class _PlainBody(Struct, gc=False):
     usage: _PlainUsage
+    status: Literal["completed", "incomplete"] = "completed"
+    output: list[_PlainItem] = []
 
 
-class _PlainResponse(TypedDict):
-    status_code: Annotated[int, Field(strict=True, ge=200, lt=300)]
+class _PlainResponse(Struct, gc=False):
+    status_code: Annotated[int, Meta(ge=200, lt=300)]
     body: _PlainBody
 
 
-class _PlainLine(TypedDict):
-    custom_id: Annotated[str, Field(pattern=f"^(?:{CUSTOM_ID.pattern})$")]
+class _PlainLine(Struct, gc=False):
+    custom_id: str
     response: _PlainResponse
-    error: NotRequired[None]
+    error: None = None
 
 
-_read_plain = plain_reader(_PlainLine)
+_read_plain = quick_reader(_PlainLine)
 
 
-def _plain_counts(usage: Mapping[str, Any]) -> tuple[int, int, int, int, int, int]:
-    get = usage.get
-    if "input_tokens" in usage:
-        spent, made = usage["input_tokens"], get("output_tokens", 0)
-        into, out = get("input_tokens_details"), get("output_tokens_details")
+def _plain_counts(usage: _PlainUsage) -> tuple[int, int, int, int, int, int]:
+    spent = usage.input_tokens
+    if spent is UNSET:
+        spent, made = usage.prompt_tokens, usage.completion_tokens
+        into, out = usage.prompt_tokens_details, usage.completion_tokens_details
     else:
-        spent, made = get("prompt_tokens", 0), get("completion_tokens", 0)
-        into, out = get("prompt_tokens_details"), get("completion_tokens_details")
-    read, written = (into.get("cached_tokens", 0), into.get("cache_write_tokens", 0)) if into else (0, 0)
-    return spent, read, written, 0, made, out.get("reasoning_tokens", 0) if out else 0
+        made, into, out = usage.output_tokens, usage.input_tokens_details, usage.output_tokens_details
+    read, written = (into.cached_tokens, into.cache_write_tokens) if into else (0, 0)
+    return spent, read, written, 0, made, out.reasoning_tokens if out else 0
+
+
+class _AnswerBody(TypedDict, total=False):
+    """All of a body that `_read_responses`, `_read_chat` and `_read_embedding` look at."""
+
+    output: Any
+    status: Any
+    incomplete_details: Any
+    choices: Any
+    data: Any
+
+
+class _AnswerResponse(Struct, gc=False):
+    body: _AnswerBody
+
+
+class _AnswerLine(Struct, gc=False):
+    response: _AnswerResponse
+
+
+_read_answer = quick_reader(_AnswerLine)
+
+
+def _answer_body(line: bytes) -> Any:
+    try:
+        return _read_answer(line).response.body
+    except UNLIKE:
+        return as_object(as_object(from_json(line, allow_inf_nan=False)).get("response")).get("body")
 
 
 def _custom_id(value: Mapping[str, Any]) -> str:

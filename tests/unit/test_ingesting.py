@@ -252,10 +252,11 @@ def test_a_line_that_names_its_entry_stays_with_it_though_its_bytes_are_no_text(
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "nobody-knows-it"])
 def test_plain_rows_and_careful_ones_say_the_same(model: str) -> None:
-    """An odd byte, which may stand in any answer, makes all the difference."""
     prices, cached = tariff("openai", model), {"cached_tokens": 7}
-    usage = {"prompt_tokens": 2**31 - 1, "completion_tokens": 12, "prompt_tokens_details": cached}
-    lines = [line(f"e-{number}", text, **usage) for number, text in ((1, "fine"), (2, "NaN"), (3, "fine"))]
+    usage = {"prompt_tokens": 2**31 - 1, "completion_tokens": 12}
+    # Anything that is not known yet makes all the difference.
+    details = (cached, {**cached, "cache_write_tokens_details": {}}, cached)
+    lines = [line(f"e-{place}", **usage, prompt_tokens_details=one) for place, one in enumerate(details, start=1)]
     block = LineBlock(lines=lines, position=ResultPosition(source="output", offset=9))
     made = run(replace(sorter(), tariff=prices).sort(block, START))
     assert (made.plain_count, [result.position for result in made.results]) == (2, [2])
@@ -300,7 +301,7 @@ async def streamed(count: int) -> AsyncIterator[LineBlock]:
     for start in range(0, count, 100):
         lines = [line(f"e-{number}", "x" * 200, prompt_tokens=1) for number in range(start + 1, start + 101)]
         yield LineBlock(
-            lines=lines, position=ResultPosition(source="output", offset=(start + 100) * 400), is_plain=True
+            lines=lines, position=ResultPosition(source="output", offset=(start + 100) * 400), is_ascii=True
         )
 
 

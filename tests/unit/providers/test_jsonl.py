@@ -110,11 +110,11 @@ async def test_small_blocks_become_larger_ones_with_the_same_lines() -> None:
     assert 2 < len(found) < 6
 
 
-async def test_a_block_is_plain_where_all_of_its_parts_are() -> None:
-    data = b'{"a":1}\n{"a":"NaN"}\n{"a":2}\n'
-    assert [block.is_plain async for block in gathered(blocks_of(data, 8))] == [False]
-    assert [block.is_plain async for block in gathered(blocks_of(data, 8), size=1)] != [False]
-    assert [block.is_plain async for block in gathered(blocks_of(b"{}\n{}\n", 3))] == [True]
+async def test_a_block_is_ascii_where_all_of_its_parts_are() -> None:
+    data = '{"a":1}\n{"a":"ä"}\n{"a":2}\n'.encode()
+    assert [block.is_ascii async for block in gathered(blocks_of(data, 8))] == [False]
+    assert [block.is_ascii async for block in gathered(blocks_of(data, 8), size=1)] != [False]
+    assert [block.is_ascii async for block in gathered(blocks_of(b"{}\n{}\n", 3))] == [True]
 
 
 async def test_what_came_before_an_error_is_not_lost_with_it() -> None:
