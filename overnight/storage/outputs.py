@@ -5,7 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, Table, Text, and_, bindparam, cast, func, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, Cost, Outcome, Usage
@@ -197,19 +212,21 @@ class OutputStore:
                 await copy.write(rows)
 
     async def _mark_invalid(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
-        invalid = [
-            {"entry": verdict.position, "code": verdict.error_code, "why": verdict.reason}
-            for verdict in verdicts
-            if verdict.invalid
-        ]
+        invalid = [verdict for verdict in verdicts if verdict.invalid]
         if not invalid:
             return
-        statement = (
-            update(results)
-            .where(results.c.batch_id == batch_id, results.c.position == bindparam("entry"))
-            .values(outcome=Outcome.INVALID.value, error_code=bindparam("code"), reason=bindparam("why"))
+        # In one statement: a Task that everything is unfit for makes as many of these as there are entries.
+        unnested = func.unnest(
+            cast([verdict.position for verdict in invalid], ARRAY(Integer)),
+            cast([verdict.error_code for verdict in invalid], ARRAY(Text)),
+            cast([verdict.reason for verdict in invalid], ARRAY(Text)),
         )
-        await connection.execute(statement, invalid)
+        marks = unnested.table_valued("position", "code", "reason").render_derived(name="marks")
+        await connection.execute(
+            update(results)
+            .where(results.c.batch_id == batch_id, results.c.position == marks.c.position)
+            .values(outcome=Outcome.INVALID.value, error_code=marks.c.code, reason=marks.c.reason)
+        )
 
     async def finish(self, batch_id: UUID) -> Batch:
         """Every outcome is final now. Doing it again changes nothing."""
