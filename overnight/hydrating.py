@@ -133,7 +133,7 @@ def _judged(entry: Answered, facts: ProviderFacts, endpoint: str) -> Verdict | _
         raise
     except Exception as error:  # noqa: BLE001 - the user's `read`, or a field that no longer validates
         refused = without_running(calls)
-        return replace(_invalid(entry, error), tool_calls=dump_calls(refused) if refused else None)
+        return _invalid(entry, error)._replace(tool_calls=dump_calls(refused) if refused else None)
     verdict = Verdict(position=entry.position, output=output)
     return _Judged(verdict=verdict, task=task, calls=calls) if calls else verdict
 
@@ -162,7 +162,7 @@ async def _with_calls(judged: _Judged, entry: Answered, batch_id: UUID | None) -
     failed = next((call for call in done if call.error_code == FAILED), None)
     if failed is not None:
         verdict = _invalid(entry, ResponseError("tool_failed", f"The tool {failed.name} raised {failed.error}"))
-    return replace(verdict, tool_calls=dump_calls(done))
+    return verdict._replace(tool_calls=dump_calls(done))
 
 
 def _invalid(entry: Answered, error: Exception) -> Verdict:

@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
@@ -54,8 +53,7 @@ class Answer(NamedTuple):
     line: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What hydration made of one response: its output as JSON text, or the reason why it is `invalid`.
 
     Attributes:
