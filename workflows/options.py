@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TypedDict
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 from overnight import contracts
@@ -21,6 +21,7 @@ class Options(TypedDict, total=False):
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
     cancellation_type: ActivityCancellationType
+    priority: Priority
 
 
 # How long a worker may be silent before its work is given to another one. Workers beat every few seconds, so this is
@@ -44,13 +45,20 @@ SUBMIT = Options(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 
+# Batches that are in flight come before those that begin: however many are started at once, their first steps wait in
+# the task queue and no poll behind them. (1 is the highest; what says nothing has 3.)
+_FIRST = Priority(priority_key=1)
+
 # One look. Whether and when to look again is the poll loop's to decide, where everybody can see it.
-POLL = Options(start_to_close_timeout=timedelta(seconds=90), retry_policy=RetryPolicy(maximum_attempts=1))
+POLL = Options(
+    start_to_close_timeout=timedelta(seconds=90), retry_policy=RetryPolicy(maximum_attempts=1), priority=_FIRST
+)
 
 # Asking for a cancel is safe to repeat, and somebody is waiting for it; after these tries the loop asks again later.
 CANCEL = Options(
     start_to_close_timeout=timedelta(seconds=90),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=4),
+    priority=_FIRST,
 )
 
 # Asks the provider as well, but only as a favour: its answer, or none, changes nothing here.

@@ -274,6 +274,19 @@ async def test_steps_that_grow_with_the_batch_have_a_task_queue_of_their_own(sta
     }
 
 
+async def test_polls_and_cancels_come_before_the_first_steps_of_batches_that_wait(stage: Stage) -> None:
+    stage.polls = [RUNNING, says(BatchStatus.CANCELED)]
+    handle = await stage.start()
+    await until(lambda: "create_provider_batch" in stage.names())
+    await handle.signal(CANCEL)
+    await handle.result()
+
+    scheduled = [event.activity_task_scheduled_event_attributes for event in (await handle.fetch_history()).events]
+    orders = {one.activity_type.name: one.priority.priority_key for one in scheduled if one.activity_id}
+    assert {step for step, order in orders.items() if order == 1} == {"fetch_status", "cancel_batch"}
+    assert orders["open_batch"] == 0
+
+
 async def test_user_code_runs_on_the_task_queue_that_the_batch_names(stage: Stage) -> None:
     stage.opened = {"handler_task_queue": "somewhere-else", "provider_batch_id": "b", "status": BatchStatus.ENDED}
     handle = await stage.start()
