@@ -63,23 +63,20 @@ class SubmitActivities:
     async def upload_entries(self, request: BatchRef) -> None:
         batch = await self._store.batches.get(request.batch_id)
         async with heartbeating(), self._store.submissions.alone(batch.id):
-            if not await self._is_handed_over(batch.id) and not await self._may_be_created(batch):
-                await self._upload(batch)
+            if not await self._is_handed_over(batch.id):
+                submission = await self._store.submissions.current(batch.id)
+                # One that may have been created has its input, if it is found; if not, that is certain before another.
+                if submission.started_at is None:
+                    await self._upload(batch, submission)
 
-    async def _may_be_created(self, batch: Batch) -> bool:
-        """What is found will have an input of its own; what is not is uploaded when that is certain."""
-        return (await self._store.submissions.current(batch.id)).started_at is not None
-
-    async def _upload(self, batch: Batch) -> Submission:
-        """Upload the entries, unless they are there, and return the submission as it stands then."""
-        submission = await self._store.submissions.current(batch.id)
+    async def _upload(self, batch: Batch, submission: Submission) -> None:
+        """Upload the entries, unless they are there."""
         if submission.file_id is not None:
-            return submission
+            return
         pages = lambda: self._store.entries.pages(batch.id)  # noqa: E731 - one pass over the entries
         file_id = await self._services.provider(batch.provider).upload(submission, pages)
         if file_id is not None:
             await self._store.submissions.record_upload(batch.id, file_id)
-        return await self._store.submissions.current(batch.id)
 
     async def _is_handed_over(self, batch_id: UUID) -> bool:
         """Asked again behind the lock: another process may have been quicker."""
@@ -110,7 +107,9 @@ class SubmitActivities:
                 await self._accepted(provider, batch, submission, adopted)
             if adopted is not None or await self._is_handed_over(batch.id):
                 return
-        await self._create(provider, batch, await self._upload(batch))
+            submission = await self._store.submissions.current(batch.id)
+        await self._upload(batch, submission)
+        await self._create(provider, batch)
 
     async def _resolve(self, batch: Batch, submission: Submission) -> ProviderReport | None:
         """What an earlier create made; None when it made nothing, or when the batch's policy is not to wait for
@@ -134,7 +133,7 @@ class SubmitActivities:
             reason = "It could not be known whether the provider had taken the batch, and its policy is to fail then."
             await self._store.batches.close(batch.id, BatchStatus.FAILED, code="ambiguous_submit", reason=reason)
 
-    async def _create(self, provider: Provider, batch: Batch, submission: Submission) -> None:
+    async def _create(self, provider: Provider, batch: Batch) -> None:
         # The intent is committed before the first byte leaves: whoever comes after us will search before creating.
         submission = await self._store.submissions.record_intent(batch.id, await provider.newest())
         try:
