@@ -1,13 +1,9 @@
 """A campaign's days in milliseconds: what runs, how much at once, and what happens when it must end."""
 
-import asyncio
-import os
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
@@ -143,33 +139,22 @@ async def test_max_age_stops_the_whole_to_the_minute(stage: CampaignStage) -> No
     assert stage.names()[-3:] == ["look_at_batches", *END]
 
 
-@pytest.mark.skipif(
-    "OVERNIGHT_ALL_WORKFLOW_TESTS" not in os.environ,
-    reason="the test server may stand still after a terminate; OVERNIGHT_ALL_WORKFLOW_TESTS=1 runs it",
-)
-async def test_a_batch_whose_workflow_is_gone_gets_another_one(stage: CampaignStage) -> None:
-    stage.rounds = [2]
+async def test_a_batch_whose_workflow_is_gone_gets_another_one(temporal: Client) -> None:
+    """In real time: after a terminate, the test server may never skip time again."""
+    stage = CampaignStage(WorkflowEnvironment.from_client(temporal), rounds=[2], looks=[timedelta(seconds=0.1)])
     async with stage.worker():
-        with stage.environment.auto_time_skipping_disabled():
-            handle = await stage.start()
-            await stage.begun_count(2)
-            lost = stage.begun[0]
-            batch = stage.environment.client.get_workflow_handle(workflow_id(lost))
-            # In the middle of a task it must not be terminated: the test server would never skip time again.
-            while not await is_waiting(batch):
-                await asyncio.sleep(0.01)
-            await batch.terminate()
-            stage.lost.add(lost)
+        handle = await stage.start()
+        await stage.begun_count(2)
+        lost, other = stage.begun
+        await temporal.get_workflow_handle(workflow_id(lost)).terminate()
+        stage.lost.add(lost)
+        await stage.begun_count(3)
+        for batch_id in (lost, other):
+            await temporal.get_workflow_handle(workflow_id(batch_id)).signal(CANCEL)
         summary = await handle.result()
 
-    assert stage.begun.count(lost) == 2
-    assert summary.batches == {BatchStatus.ENDED: 2}
-
-
-async def is_waiting(batch: WorkflowHandle[Any, Any]) -> bool:
-    happened = [event.event_type for event in (await batch.fetch_history()).events]
-    in_a_task = {EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED}
-    return EventType.EVENT_TYPE_TIMER_STARTED in happened and happened[-1] not in in_a_task
+    assert stage.begun == [lost, other, lost]
+    assert summary.batches == {BatchStatus.CANCELED: 2}
 
 
 async def test_what_an_earlier_history_knew_is_not_forgotten(stage: CampaignStage) -> None:
