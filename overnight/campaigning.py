@@ -1,7 +1,6 @@
 """CampaignHandle: any number of entries, to be added, submitted, watched and read."""
 
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,8 +11,8 @@ from overnight.campaigns import Campaign
 from overnight.contracts import CANCEL
 from overnight.errors import BatchClosedError
 from overnight.estimates import Estimate, estimate
-from overnight.handles import Handle
-from overnight.intake import Intake, Items, iterate
+from overnight.handles import Handle, Submitted
+from overnight.intake import Intake, Items
 from overnight.planning import Share
 from overnight.providers import provider_facts
 from overnight.reading import campaign_entries
@@ -134,16 +133,8 @@ class CampaignHandle(Handle[Campaign]):
         return campaign_entries(self._store, self.id, task, outcomes)
 
 
-class _Submitted(CampaignHandle):
-    """A campaign that an earlier run of the same code has filled and handed over: doing that again is done already."""
-
-    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:  # noqa: ARG002 - nothing is added
-        return sum([1 async for _ in iterate(items)])
-
-    async def submit(self) -> None:
-        # Where that run died before the workflow was started, it is started now.
-        with suppress(BatchClosedError):
-            await super().submit()
+class _Submitted(Submitted[Campaign], CampaignHandle):
+    """Created again by its key."""
 
 
 async def created_campaign(overnight: "Overnight", new: NewCampaign) -> CampaignHandle:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Self, TypeVar
@@ -19,9 +19,9 @@ from overnight.contracts import BatchOptions, BatchStart, ProgressReport
 from overnight.errors import BatchClosedError, OfCampaignError
 from overnight.estimates import Estimate, estimate, seal_within_cost
 from overnight.handlers import BatchHandler, CampaignHandler, handlers
-from overnight.handles import Handle
+from overnight.handles import Handle, Submitted
 from overnight.ids import new_batch_id
-from overnight.intake import Intake, Items, iterate, room
+from overnight.intake import Intake, Items, room
 from overnight.keys import Keys
 from overnight.providers import provider_facts
 from overnight.reading import entries
@@ -145,16 +145,15 @@ class BatchHandle(Handle[Batch]):
         return entries(self._store, self.id, task, outcomes)
 
 
-class _Submitted(BatchHandle):
-    """A batch that an earlier run of the same code has filled and handed over: doing that again is done already."""
+class _Submitted(Submitted[Batch], BatchHandle):
+    """Created again by its key."""
 
-    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:  # noqa: ARG002 - nothing is added
-        return sum([1 async for _ in iterate(items)])
 
-    async def submit(self) -> None:
-        # Where that run died before the workflow was started, it is started now.
-        with suppress(BatchClosedError):
-            await super().submit()
+def to_be_filled(overnight: "Overnight", batch: Batch, filling_token: UUID | None) -> BatchHandle:
+    """A handle on a batch that was created by its key, or found by it: whoever has its token may fill it."""
+    if batch.sealed_at is not None:
+        return _Submitted(overnight, batch.id)
+    return BatchHandle(overnight, batch.id, filling_token=filling_token)
 
 
 class Overnight:
@@ -261,12 +260,7 @@ class Overnight:
         if new.filling_token is None:
             await self.store.batches.create(new)
             return self.batch(new.id)
-        return self._to_be_filled(await self.store.batches.create_by_key(new), new.filling_token)
-
-    def _to_be_filled(self, batch: Batch, filling_token: UUID) -> BatchHandle:
-        if batch.sealed_at is not None:
-            return _Submitted(self, batch.id)
-        return BatchHandle(self, batch.id, filling_token=filling_token)
+        return to_be_filled(self, await self.store.batches.create_by_key(new), new.filling_token)
 
     async def run(
         self, task: Task[OutputT], *, provider: str, model: str, endpoint: str | None = None
@@ -398,4 +392,4 @@ class Overnight:
             await self.store.retries.retry(batch_id, new_id := new_batch_id(), outcomes)
             return self.batch(new_id)
         await self.store.retries.retry(batch_id, kept, outcomes, filling_token=token)
-        return self._to_be_filled(await self.store.batches.get(kept), token)
+        return to_be_filled(self, await self.store.batches.get(kept), token)

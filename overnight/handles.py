@@ -1,6 +1,7 @@
 """What the handles of batches and of campaigns have in common: the workflow behind them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from overnight import contracts
 from overnight.batches import Batch
 from overnight.campaigns import Campaign
 from overnight.errors import BatchClosedError, TemporalError, UsageError
-from overnight.intake import Item, Items
+from overnight.intake import Item, Items, iterate
 from overnight.reading import HasEntries
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Handle(HasEntries, Generic[SubjectT]):
 
     async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:
         """Add many entries, or, if anything is wrong with any of them, none; returns how many."""
+        raise NotImplementedError
+
+    async def submit(self) -> None:
+        """Hand it over: from here on its workflow looks after it, and no entry can be added."""
         raise NotImplementedError
 
     async def wait(self) -> SubjectT:
@@ -153,3 +158,15 @@ class Handle(HasEntries, Generic[SubjectT]):
                 raise UsageError(f"{what} is over, and its handler has run: {name} comes too late.") from None
             text = f"The workflow of {self._what} {self.id} cannot be told to {name}: {error.message}"
             raise TemporalError(text) from None
+
+
+class Submitted(Handle[SubjectT]):
+    """What an earlier run of the same code has filled and handed over: doing that again is done already."""
+
+    async def add_all(self, items: Items, *, custom_id: Callable[[Any], str | None] | None = None) -> int:  # noqa: ARG002 - nothing is added
+        return sum([1 async for _ in iterate(items)])
+
+    async def submit(self) -> None:
+        # Where that run died before the workflow was started, it is started now.
+        with suppress(BatchClosedError):
+            await super().submit()

@@ -59,6 +59,15 @@ def submit(
         typer.Option(parser=values.duration, metavar="DURATION", help="How long to wait for it: 26h, 2d."),
     ] = None,
     allow_unknown_model: AllowUnknownModel = False,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            parser=values.key,
+            metavar="TEXT",
+            help="Names the batch for good: submitted again by the same key, it is the same batch, and nothing is "
+            "added to it.",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it is over; the exit code says how it ended.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the estimate, and write nothing.")
@@ -72,6 +81,7 @@ def submit(
 
     \b
     overnight submit requests.jsonl --wait
+    overnight submit requests.jsonl --key "nightly-$(date -I)"
     overnight submit reviews.jsonl --task Classify --import my_app.batches --provider anthropic --model claude-haiku-4-5
     jq -c '{custom_id, method, url, body}' old.jsonl | overnight submit - --dry-run
     """
@@ -79,6 +89,8 @@ def submit(
 
     if (file is None) == (batch is None):
         raise typer.BadParameter("Give either a file or --batch.", param_hint="FILE.jsonl")
+    if batch is not None and key is not None:
+        raise typer.BadParameter("A key names the batch that is made of a file.", param_hint="--key")
     if batch is not None:
         raise typer.Exit(finish(submitting.submitting_batch(batch, dry_run=dry_run, wait=wait, as_json=as_json)))
     options: dict[str, Any] = {
@@ -91,7 +103,7 @@ def submit(
     }
     chosen = {"provider": provider, "model": model, "endpoint": endpoint}
     order = submitting.Order(
-        file=str(file), form=form, task=task, modules=modules or [], chosen=chosen, options=options
+        file=str(file), form=form, task=task, modules=modules or [], chosen=chosen, options=options, key=key
     )
     raise typer.Exit(finish(submitting.submitting(order, dry_run=dry_run, wait=wait, as_json=as_json)))
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from overnight.batches import Batch, Outcome
 from overnight.cli.batches import as_document, print_batch
@@ -13,10 +14,11 @@ from overnight.cli.estimating import estimating_batch, estimating_file
 from overnight.cli.input import InputFile, load_users_modules, options_of
 from overnight.cli.printing import print_json, remark, say
 from overnight.cli.watching import beside, follow
-from overnight.client import BatchHandle, Overnight
+from overnight.client import BatchHandle, Overnight, to_be_filled
 from overnight.errors import TemporalError, UsageError
 from overnight.ids import new_batch_id
 from overnight.intake import room
+from overnight.keys import Keys
 from overnight.providers import provider_facts
 from overnight.registering import check_key, new_batch
 from overnight.settings import Settings
@@ -34,6 +36,7 @@ class Order:
         modules: the user's, with the Task and the handler.
         chosen: provider, model and endpoint, as far as the command names them.
         options: further options of the batch, by the names that `BatchOptions` has for them.
+        key: names the batch, as for `Overnight.create_batch`.
     """
 
     file: str
@@ -42,6 +45,7 @@ class Order:
     modules: Sequence[str]
     chosen: dict[str, str | None]
     options: dict[str, Any]
+    key: str | None = None
 
 
 async def submitting(order: Order, *, dry_run: bool = False, wait: bool = False, as_json: bool) -> int:
@@ -54,9 +58,8 @@ async def submitting(order: Order, *, dry_run: bool = False, wait: bool = False,
             return DONE
     async with Overnight.connect() as overnight:
         with _nothing_written():
-            await overnight.store.entries.create_filled(new, file.entries(new), room(provider_facts(new.provider)))
-        handle = overnight.batch(new.id)
-        await _hand_over_or_discard(overnight, handle)
+            handle = await _filled(overnight, file, new)
+        await _hand_over_or_discard(overnight, handle, new.filling_token)
         return await _handed_over(overnight, handle, wait=wait, as_json=as_json)
 
 
@@ -75,17 +78,25 @@ def _opened(order: Order) -> InputFile:
 
 async def _checked(file: InputFile, order: Order, settings: Settings) -> NewBatch:
     options = options_of(file.chosen(**order.chosen), order.options)
-    new = new_batch(options, new_batch_id(), settings)
+    new = Keys(None).named(new_batch(options, new_batch_id(), settings), order.key)
     await check_key(new.provider, settings)
     return new
 
 
-async def _hand_over_or_discard(overnight: Overnight, handle: BatchHandle) -> None:
+async def _filled(overnight: Overnight, file: InputFile, new: NewBatch) -> BatchHandle:
+    await overnight.store.entries.create_filled(new, file.entries(new), room(provider_facts(new.provider)))
+    batch = await overnight.store.batches.get(new.id)
+    if batch.sealed_at is not None:
+        remark(f"Batch {batch.id} of this key was handed over before. Nothing is added to it.")
+    return to_be_filled(overnight, batch, new.filling_token)
+
+
+async def _hand_over_or_discard(overnight: Overnight, handle: BatchHandle, filling_token: UUID | None = None) -> None:
     """A batch that this command made, and that cannot be handed over, goes again."""
     try:
         await handle.submit()
     except (UsageError, asyncio.CancelledError) as end:
-        if not await overnight.store.batches.discard(handle.id):
+        if not await overnight.store.batches.discard(handle.id, filling_token=filling_token):
             raise
         if isinstance(end, asyncio.CancelledError):
             raise Interrupted(_NOTHING_WRITTEN) from None

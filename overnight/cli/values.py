@@ -35,6 +35,13 @@ def is_batch(text: str) -> bool:
     return True
 
 
+def key(text: str) -> str:
+    """What names a batch. An empty one is an unset variable of a script, and would name the batches of all nights."""
+    if not text:
+        raise typer.BadParameter("A key is not empty.")
+    return text
+
+
 def dollars(text: str) -> Decimal:
     """An amount that is not negative, with or without its sign."""
     try:

@@ -236,11 +236,14 @@ class BatchStore(Troubled):
         async with self._autocommit.connect() as connection:
             return await read_batch(connection, batch_id)
 
-    async def discard(self, batch_id: UUID) -> bool:
-        """Delete a batch that was not handed over, with its entries; false where it was, or where there is none."""
+    async def discard(self, batch_id: UUID, *, filling_token: UUID | None = None) -> bool:
+        """Delete a batch that was not handed over, with its entries; false where it was, where somebody else has made
+        it anew by its key, or where there is none.
+        """
+        filler = batches.c.filling_token.is_not_distinct_from(filling_token)
         async with self._engine.begin() as connection:
             deleted = await connection.execute(
-                delete(batches).where(batches.c.id == batch_id, batches.c.sealed_at.is_(None))
+                delete(batches).where(batches.c.id == batch_id, batches.c.sealed_at.is_(None), filler)
             )
         return deleted.rowcount == 1
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from overnight.ahead import read_ahead
 from overnight.errors import BatchClosedError, BatchTooLargeError, DuplicateCustomIdError, OfCampaignError
 from overnight.providers.base import EntryLine, Limits
-from overnight.storage.batches import NewBatch, check_filler, insert_batch, lock_batch
+from overnight.storage.batches import NewBatch, check_filler, insert_anew, insert_batch, lock_batch
 from overnight.storage.database import copying, fetching
 from overnight.storage.tables import batches, entries
 
@@ -139,14 +139,16 @@ class EntryStore:
             return await self._add(connection, batch_id, new, room, filling_token)
 
     async def create_filled(self, batch: NewBatch, new: AsyncIterable[NewEntry], room: Room) -> None:
-        """Add a batch together with its entries, unless a batch of this id is there already.
+        """Add a batch together with its entries, unless a batch of this id is there already. One that has a key takes
+        the place of a batch of this id that was never sealed.
 
         Raises:
             BatchTooLargeError: they do not fit.
             DuplicateCustomIdError: a custom id comes twice.
         """
         async with self._engine.begin() as connection:
-            if await insert_batch(connection, batch):
+            insert = insert_batch if batch.filling_token is None else insert_anew
+            if await insert(connection, batch):
                 await self._add(connection, batch.id, new, room, batch.filling_token)
 
     async def _add(

@@ -174,6 +174,30 @@ async def test_a_file_of_fields_becomes_tasks(run: Run, tmp_path: Path, overnigh
     ]
 
 
+@pytest.mark.usefixtures("worker")
+async def test_a_file_that_is_submitted_again_by_its_key_is_paid_once(
+    run: Run, tmp_path: Path, overnight: Overnight
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(text_of(openai("a", max_completion_tokens=100_000)))
+    refused = await run("submit", "in.jsonl", "--key", "nightly", "--max-cost", "0")
+    assert (refused.code, await overnight.batches()) == (2, []), "what it could not hand over is deleted again"
+
+    first = json.loads((await run("submit", "in.jsonl", "--key", "nightly", "--wait", "--json")).out)
+    file.write_text(text_of(openai("b"), openai("c")))
+    again = await run("submit", "in.jsonl", "--key", "nightly", "--wait", "--json")
+    assert (again.code, json.loads(again.out)) == (0, first)
+    assert f"Batch {first['id']} of this key was handed over before" in again.err
+
+    by_code = await overnight.create_batch(provider="openai", model=MODEL, key="nightly")
+    await by_code.add(Shout(word="hey"))
+    await by_code.submit()
+    assert str(by_code.id) == first["id"]
+    other = json.loads((await run("submit", "in.jsonl", "--key", "another", "--json")).out)
+    assert (first["entry_count"], other["entry_count"]) == (1, 2)
+    assert {str(batch.id) for batch in await overnight.batches()} == {first["id"], other["id"]}
+
+
 async def test_a_bad_line_behind_many_good_ones_leaves_nothing_written(
     run: Run, tmp_path: Path, overnight: Overnight
 ) -> None:

@@ -62,6 +62,21 @@ async def test_a_sealed_batch_is_left_as_it_is(store: Store) -> None:
     assert await seal(store, second) == (sealed, False)
 
 
+async def test_a_batch_that_comes_with_its_entries_is_made_anew_until_it_is_sealed(store: Store) -> None:
+    first, second, third = by_key(), by_key(), by_key()
+    for new, count in ((first, 5), (second, 2)):
+        await store.entries.create_filled(new, some(count), ROOM)
+    with pytest.raises(BatchTakenOverError):
+        await seal(store, first)
+    assert not await store.batches.discard(ID, filling_token=first.filling_token)
+    sealed, _ = await seal(store, second)
+
+    await store.entries.create_filled(third, some(7), ROOM)
+
+    assert await store.batches.get(ID) == sealed
+    assert sealed.entry_count == 2
+
+
 async def test_who_was_taken_for_dead_can_neither_add_to_nor_seal_what_another_one_fills(store: Store) -> None:
     zombie, successor = by_key(), by_key()
     await store.batches.create_by_key(zombie)

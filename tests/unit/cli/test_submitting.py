@@ -208,6 +208,17 @@ async def test_a_batch_that_temporal_may_have_heard_of_is_kept_and_named(capsys:
     assert f"Do not submit them anew: overnight submit --batch {BATCH.id}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [(["in.jsonl", "--key", ""], "A key is not empty"), (["--batch", "01a201c2", "--key", "a"], "made of a file")],
+)
+def test_a_key_is_not_empty_and_names_what_a_file_becomes(
+    options: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", *options]) == 2
+    assert why in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["in.jsonl", "--batch", "01a201c2"]])
 def test_it_takes_either_a_file_or_a_batch(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", *arguments]) == 2
