@@ -1,12 +1,14 @@
 """The `overnight` command.
 
-Nothing is imported here but the standard library: the demo's worker and simulator import modules of this package, and
+Nothing but the standard library is needed here: the demo's worker and simulator import modules of this package, and
 `overnight --help` must not wait for database drivers and the Temporal SDK.
 """
 
 import os
 import sys
 from collections.abc import Sequence
+
+from overnight.cli.output import watched_output
 
 INTERRUPTED = 130
 
@@ -16,6 +18,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us: nobody wants to hear it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - for as long as the process lives
+    with watched_output() as reader:
+        code = _ended(arguments)
+    if reader.is_gone:
+        from overnight.cli.ending import READER_GONE  # noqa: PLC0415 - slow, and rarely needed
+
+        return READER_GONE
+    return code
+
+
+def _ended(arguments: Sequence[str] | None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:

@@ -1,15 +1,12 @@
 """What several commands have in common: options, and how a command's work is run."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from overnight.cli import values
-from overnight.cli.ending import READER_GONE
 
 T = TypeVar("T")
 
@@ -34,11 +31,4 @@ BatchId = Annotated[
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work to its end."""
-    try:
-        result = asyncio.run(work)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still in the buffer would be written at the exit, and fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(READER_GONE) from None
-    return result
+    return asyncio.run(work)

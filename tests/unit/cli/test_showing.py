@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -47,14 +48,19 @@ def test_no_exit_code_means_two_things() -> None:
     assert len(set(codes)) == len(codes) == 7
 
 
-def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word() -> None:
-    code = "from overnight.cli.options import finish\nasync def work(): print('x\\n' * 1_000_000)\nfinish(work())"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
-        assert command.stdout is not None
-        assert command.stderr is not None
-        command.stdout.read(1)
-        command.stdout.close()
-        assert (command.stderr.read(), command.wait()) == (b"", 141)
+@pytest.mark.parametrize("command", ["--help", "db roles", "estimate FILE"])
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(command: str, tmp_path: Path) -> None:
+    """What rich prints, what typer does, and what comes out of an event loop."""
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"custom_id": "a", "url": "/v1/responses", "body": {"model": "gpt-5.4-mini", "input": "Hello."}}')
+    arguments = [str(file) if word == "FILE" else word for word in command.split()]
+    reader, pipe = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "OPENAI_API_KEY": "sk-test"}
+    called = [sys.executable, "-m", "overnight.cli", *arguments]
+    ended = subprocess.run(called, stdout=pipe, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(pipe)
+    assert (ended.stderr, ended.returncode) == (b"", 141)
 
 
 def test_what_a_terminal_would_obey_is_shown_as_escapes() -> None:
