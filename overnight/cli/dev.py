@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -38,7 +39,9 @@ async def develop(modules: Sequence[str], folder: Path) -> None:
         console.print("Starting Postgres, Temporal and a worker ...")
         async with running(plan) as local:
             _tell(console, plan, local)
-            await _follow(local)
+            with suppress(asyncio.CancelledError):  # how it is meant to end, and no failure
+                await _follow(local)
+            console.print("\nStopping ...")
 
 
 def _impatience(simulated: Collection[str]) -> dict[str, str]:

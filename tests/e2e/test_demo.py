@@ -1,28 +1,21 @@
 """`overnight demo` as a process, the way `make demo` runs it. Its input comes from `make demo-data`."""
 
 import asyncio
-import os
 import re
-import secrets
 import shutil
-import signal
-import sys
 import urllib.request
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from overnight.cli.demo.archive import NAME
 from overnight.simulator.serve import Running
+from tests.e2e.commands import Command, started
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ARCHIVE = REPOSITORY / ".demo" / "data" / f"{NAME}.tar.gz"
 ENTRIES = 20
-MARK = "OVERNIGHT_TEST_RUN"
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -36,70 +29,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Demo:
-    """A running demo. All that it starts inherits a mark in its environment, by which it is found, wherever it went."""
-
-    def __init__(self, process: Process, mark: str) -> None:
-        self._process, self._mark = process, mark
-        self.printed = ""
-
-    async def until(self, pattern: str) -> None:
-        """Read until it prints a line with this."""
-        assert self._process.stdout is not None
-        while not re.search(pattern, self.printed):
-            line = (await self._process.stdout.readline()).decode()
-            assert line, f"it ended without {pattern!r}:\n{self.printed}\n{await self._complaints()}"
-            self.printed += line
-
-    async def end(self) -> tuple[int, str]:
-        """Wait for its end; the exit code, and what it said on standard error."""
-        assert self._process.stdout is not None
-        self.printed += (await self._process.stdout.read()).decode()
-        complaints = await self._complaints()
-        return await self._process.wait(), complaints
-
-    async def _complaints(self) -> str:
-        assert self._process.stderr is not None
-        return (await self._process.stderr.read()).decode()
-
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
-
-    def processes(self) -> list[psutil.Process]:
-        """All that bear the mark, the demo itself included while it runs."""
-        return [process for process in psutil.process_iter() if _mark_of(process) == self._mark]
-
-
-def _mark_of(process: psutil.Process) -> str | None:
-    try:
-        mark: str | None = process.environ().get(MARK)
-    except psutil.Error:
-        return None  # gone, or somebody else's
-    return mark
-
-
-@asynccontextmanager
-async def demo(folder: Path, *options: str, **environment: str) -> AsyncIterator[Demo]:
-    mark = secrets.token_hex(8)
-    command = [sys.executable, "-c", "import sys; from overnight.cli import main; sys.exit(main())", "demo"]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *("--folder", str(folder), "--entries", str(ENTRIES), *options),
-        stdout=PIPE,
-        stderr=PIPE,
-        env={**_clean(os.environ), **environment, MARK: mark},
-    )
-    try:
-        yield Demo(process, mark)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-def _clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """No provider of the developer's own."""
-    return {name: value for name, value in environment.items() if name != "OVERNIGHT_DEMO_PROVIDER"}
+def demo(folder: Path, *options: str, **environment: str) -> AbstractAsyncContextManager[Command]:
+    return started("demo", "--folder", str(folder), "--entries", str(ENTRIES), *options, **environment)
 
 
 def sees_a_batch(printed: str) -> None:
