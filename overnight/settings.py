@@ -149,11 +149,19 @@ class Settings(BaseSettings):
         tuple[Duration, ...],
         NoDecode,
         BeforeValidator(_split),
-        Field(description="Waits between polls, in seconds, comma-separated; the last repeats."),
+        Field(
+            description="Waits between polls, in seconds, comma-separated; the last repeats. A batch takes them from "
+            "the client that creates it (from the worker, where a workflow is started with a whole `spec`), and keeps "
+            "them."
+        ),
     ] = DEFAULT_WAITS
-    max_age: Annotated[Duration, Field(description="How long after submission a batch is waited for.")] = (
-        DEFAULT_MAX_AGE
-    )
+    max_age: Annotated[
+        Duration,
+        Field(
+            description="How long after submission a batch is waited for. It is taken from where "
+            "OVERNIGHT_POLL_WAITS is, when the batch is created."
+        ),
+    ] = DEFAULT_MAX_AGE
     list_settles: Annotated[
         Duration,
         Field(
