@@ -2,11 +2,13 @@
 
 import logging
 from collections import Counter
+from collections.abc import Container, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 
+from pydantic_core import from_json
 from temporalio import activity
 
 from activities.services import Services
@@ -22,6 +24,7 @@ from overnight.ingesting import Positions, Sorter, numbered
 from overnight.log_events import LogEvent
 from overnight.metrics import LINES, count, count_results
 from overnight.notices import Notice, NoticeKind
+from overnight.positions import PositionSet
 from overnight.providers import provider_facts
 from overnight.providers.base import ProviderReport
 from overnight.storage.batches import MAX_AGE_EXCEEDED
@@ -129,7 +132,18 @@ class IngestActivities:
             fees=self._fees(batch),
             positions=await self._positions(batch),
             seen=await self._store.results.seen(batch.id),
+            untold=await self._untold(batch),
         )
+
+    async def _untold(self, batch: Batch) -> Mapping[str, Container[int]]:
+        tool = provider_facts(batch.provider).untold_tool(model=batch.model, endpoint=batch.endpoint)
+        if tool is None:
+            return {}
+        if tool.always:
+            return {tool.name: range(1, batch.entry_count + 1)}
+        requests = self._store.entries.containing(batch.id, f'"{tool.name}"')
+        asking = [position async for position, request in requests if tool.may_run(from_json(request))]
+        return {tool.name: PositionSet(asking)} if asking else {}
 
     async def _positions(self, batch: Batch) -> Positions:
         label = await self._store.entries.label(batch.id)

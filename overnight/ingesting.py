@@ -6,7 +6,7 @@ way (`read_plain`, then a row made by hand), every other line takes the careful 
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -71,6 +71,7 @@ class Sorter:
         positions: finds entries, a block at a time.
         fees: for calls of the provider's own tools.
         seen: positions of the entries that have their result already; it grows as lines are sorted.
+        untold: by the name of a tool that answers do not tell the calls of, the entries that it may have run for.
     """
 
     batch_id: UUID
@@ -80,6 +81,7 @@ class Sorter:
     positions: Positions
     fees: Fees = field(default_factory=dict)
     seen: PositionSet = field(default_factory=PositionSet)
+    untold: Mapping[str, Container[int]] = field(default_factory=dict)
     _costs: WholeCosts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +109,8 @@ class Sorter:
             if position is None or not is_new:
                 strays.append(self._stray(number, line, reading, is_known=position is not None))
             elif not (type(reading) is tuple and self._add(rows, position, reading, line)):
-                results.append(new_result(position, _result_line(reading), line, self.tariff, self.fees))
+                parsed = _result_line(reading).with_untold(self._untold(position))
+                results.append(new_result(position, parsed, line, self.tariff, self.fees))
         return IngestedBlock(
             before=before,
             after=block.position,
@@ -136,12 +139,17 @@ class Sorter:
 
     def _add(self, rows: PlainRows, position: int, said: PlainLine, line: bytes) -> bool:
         """Add a plain line's row, unless its costs are not so simple."""
+        if self.untold and self._untold(position):
+            return False
         _, spent, read, written, hourly, made, _ = said
         amounts = self._costs.of(spent, read, written, hourly, made)
         if amounts is None and self.tariff.is_known:
             return False
         rows.add(position, said, amounts, line)
         return True
+
+    def _untold(self, position: int) -> list[str]:
+        return [tool for tool, positions in self.untold.items() if position in positions]
 
     def _stray(self, number: int, line: bytes, reading: Reading, *, is_known: bool) -> Stray:
         custom_id = reading.custom_id if isinstance(reading, ForeignLineError) else _custom_id(reading) or None

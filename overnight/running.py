@@ -4,6 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
+from pydantic_core import from_json
+
 from overnight.batches import Cost, Entry
 from overnight.costs import UNKNOWN, tariff
 from overnight.errors import AmbiguousProviderError, TransientProviderError
@@ -11,7 +13,7 @@ from overnight.fees import NO_FEES, with_fees
 from overnight.hydrating import hydrated
 from overnight.intake import Intake, RawRequest, choose_endpoint
 from overnight.providers import open_provider, provider_facts
-from overnight.providers.base import EntryLine, Provider, ResultLine
+from overnight.providers.base import EntryLine, Provider, ResultLine, untold_by
 from overnight.reading import entry_of
 from overnight.settings import Settings
 from overnight.storage.entries import NewEntry
@@ -89,7 +91,8 @@ async def run(  # noqa: PLR0913 - what a batch would say once
     answer = await _answer(line, provider, endpoint, settings)
     prices = tariff(provider, model, at=asked_at, overrides=settings.prices)
     fees = settings.tool_fees.get(provider, NO_FEES)
-    result = facts.parse_line(answer, TOKEN)
+    untold = untold_by(facts, from_json(new.request), model=model, endpoint=endpoint)
+    result = facts.parse_line(answer, TOKEN).with_untold(untold)
     cost = prices.cost_of(result.usage) if result.is_counted else UNKNOWN
     stored = _stored(line, new, result, with_fees(cost, result.provider_calls, fees), answer)
     return entry_of(await hydrated(stored, facts, endpoint))

@@ -199,7 +199,7 @@ class Pages:
             entry=found.entry,
             turns=reading.turns(request_text.text) if request_text else [],
             answer=reading.answer(shown.batch.provider, shown.batch.endpoint, line),
-            provider_calls=reading.provider_calls(shown.batch.provider, shown.batch.endpoint, line),
+            provider_calls=reading.provider_calls(shown.batch, request_text, line),
             parts={part: (text, reading.indented(text.text)) for part, text in found.texts.items() if text.size},
             previous_url=f"/batches/{batch_id}/entries/{position - 1}" if position > 1 else None,
             next_url=f"/batches/{batch_id}/entries/{position + 1}" if position < shown.batch.entry_count else None,

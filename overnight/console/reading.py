@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from overnight.batches import Batch
 from overnight.errors import OvernightError
 from overnight.providers import provider_facts
-from overnight.providers.base import Response
+from overnight.providers.base import Response, untold_by
 from overnight.storage.console_values import LONG, Excerpt
 
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -117,10 +118,16 @@ def answer(provider: str, endpoint: str, line: Excerpt | None) -> Answer | None:
     return Answer(text=cut(response.text), note="cut off by a token limit" if response.truncated else None)
 
 
-def provider_calls(provider: str, endpoint: str, line: Excerpt | None) -> Mapping[str, int]:
+def provider_calls(batch: Batch, request: Excerpt | None, line: Excerpt | None) -> Mapping[str, int]:
     """How often the provider ran which tool of its own for an answer; none where it cannot be read."""
-    response = _response(provider, endpoint, line)
-    return {} if response is None else response.provider_calls
+    response = _response(batch.provider, batch.endpoint, line)
+    return {} if response is None else {**response.provider_calls, **dict.fromkeys(_untold(batch, request), 1)}
+
+
+def _untold(batch: Batch, request: Excerpt | None) -> Sequence[str]:
+    body = _json(request.text) if request else None
+    facts = provider_facts(batch.provider)
+    return untold_by(facts, body, model=batch.model, endpoint=batch.endpoint) if isinstance(body, dict) else []
 
 
 def _response(provider: str, endpoint: str, line: Excerpt | None) -> Response | None:

@@ -40,6 +40,7 @@ from overnight.providers.base import (
     RequestWeight,
     Response,
     ResultLine,
+    UntoldTool,
 )
 
 MESSAGES = "/v1/messages"
@@ -145,6 +146,9 @@ class AnthropicFacts:
 
     def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:  # noqa: ARG002 - there is one
         return WEIGHING.weigh(request)
+
+    def untold_tool(self, *, model: str, endpoint: str) -> UntoldTool | None:  # noqa: ARG002 - it tells all of them
+        return None
 
     def wire_id(self, custom_id: str, token: str) -> str:
         return wire_id(custom_id, token)

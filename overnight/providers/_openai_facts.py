@@ -4,8 +4,7 @@ import base64
 import logging
 import re
 import struct
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,8 @@ from overnight.batches import BatchStatus, Outcome, Usage
 from overnight.errors import RequestError, ResponseError
 from overnight.log_events import LogEvent
 from overnight.providers._openai_requests import chat_request, embeddings_request, responses_request
+from overnight.providers._openai_tools import chat_search, told_calls, words_of
+from overnight.providers._openai_weights import weigh_chat, weigh_embeddings, weigh_responses
 from overnight.providers._requests import check_body, check_prompt
 from overnight.providers._values import (
     UNLIKE,
@@ -31,9 +32,7 @@ from overnight.providers._values import (
     quick_reader,
     read_line,
 )
-from overnight.providers._weights import Weighing
 from overnight.providers.base import (
-    PROVIDER_TOOLS,
     RETRYABLE_HTTP,
     EntryLine,
     Limits,
@@ -44,6 +43,7 @@ from overnight.providers.base import (
     RequestWeight,
     Response,
     ResultLine,
+    UntoldTool,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,33 +75,11 @@ MAX_INPUTS = 2_048
 """Of one embeddings request (API reference, 2026)."""
 REQUIRED: Mapping[str, Sequence[str]] = {RESPONSES: (), CHAT: ("messages",), EMBEDDINGS: ("input",)}
 
-REFERENCES: Mapping[str, str] = {
-    "prompt": "stored prompts",
-    "previous_response_id": "earlier responses",
-    "conversation": "earlier responses",
+WEIGHERS: Mapping[str, Callable[[Mapping[str, Any]], RequestWeight]] = {
+    RESPONSES: weigh_responses,
+    CHAT: weigh_chat,
+    EMBEDDINGS: weigh_embeddings,
 }
-WEIGHINGS: Mapping[str, Weighing] = {
-    RESPONSES: Weighing(
-        texts=("instructions", "input"),
-        schemas=("tools", "text"),
-        limits=("max_output_tokens",),
-        references=REFERENCES,
-    ),
-    CHAT: Weighing(
-        texts=("messages",),
-        schemas=("tools", "functions", "response_format"),
-        limits=("max_completion_tokens", "max_tokens"),
-        references={"web_search_options": PROVIDER_TOOLS},
-    ),
-    EMBEDDINGS: Weighing(texts=("input",), answers=False, references={}),
-}
-
-WITHOUT_FEE = frozenset(
-    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call", "mcp_call"}
-)
-"""Calls that the caller runs, or a server of the caller's choice: OpenAI bills their tokens alone (its page on pricing,
-2026).
-"""
 
 CUSTOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -152,9 +130,7 @@ class OpenAIFacts:
     frame_bytes = max(len("".join(frame(endpoint))) for endpoint in (RESPONSES, CHAT, EMBEDDINGS))
 
     def supports_batch(self, model: str) -> bool:
-        # A fine-tuned model ("ft:gpt-4o-mini:organisation:name:id") is what its base is; its own name is anybody's.
-        base = model.removeprefix("ft:").split(":", 1)[0]
-        return NEVER_BATCHED.isdisjoint(base.lower().split("-"))
+        return NEVER_BATCHED.isdisjoint(words_of(model))
 
     def render(self, prompt: Prompt, *, model: str, endpoint: str) -> dict[str, Any]:
         check_prompt(prompt, max_temperature=2)
@@ -175,7 +151,10 @@ class OpenAIFacts:
         return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
 
     def weigh(self, request: Mapping[str, Any], *, endpoint: str) -> RequestWeight:
-        return WEIGHINGS[endpoint].weigh(request)
+        return WEIGHERS[endpoint](request)
+
+    def untold_tool(self, *, model: str, endpoint: str) -> UntoldTool | None:
+        return chat_search(model) if endpoint == CHAT else None
 
     def wire_id(self, custom_id: str, token: str) -> str:  # noqa: ARG002 - the token is in the batch's metadata
         return custom_id
@@ -197,9 +176,9 @@ class OpenAIFacts:
             result = _errored(
                 _custom_id(error.salvaged), "unreadable_line", f"The line cannot be read: {error}.", usage
             )
-            return replace(result, provider_calls=_provider_calls(body))
+            return replace(result, provider_calls=told_calls(body))
         body = as_object(as_object(value.get("response")).get("body"))
-        return replace(_result(_custom_id(value), value), provider_calls=_provider_calls(body))
+        return replace(_result(_custom_id(value), value), provider_calls=told_calls(body))
 
     def read_response(self, line: bytes, *, endpoint: str) -> Response:
         try:
@@ -378,20 +357,6 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
     )
 
 
-def _provider_calls(body: Mapping[str, Any]) -> Mapping[str, int]:
-    """By the name of the tool: `web_search`, `file_search`, `code_interpreter` and whatever comes. A web search that
-    only opens or reads through a page that it found is another thing than a search, and may cost something else.
-    """
-    items = [as_object(item) for item in as_list(body.get("output"))]
-    called = [item for item in items if as_text(item.get("type")).endswith("_call") and item["type"] not in WITHOUT_FEE]
-    return Counter(map(_called_tool, called))
-
-
-def _called_tool(item: Mapping[str, Any]) -> str:
-    name, action = as_text(item.get("type")).removesuffix("_call"), as_text(as_object(item.get("action")).get("type"))
-    return f"{name}.{action}" if name == "web_search" and action not in ("", "search") else name
-
-
 def _read_chat(body: Mapping[str, Any]) -> Response:
     choices = as_list(body.get("choices"))
     message = as_object(as_object(choices[0]).get("message")) if choices else {}
@@ -437,7 +402,7 @@ def _read_responses(body: Mapping[str, Any]) -> Response:
         truncated=body.get("status") == "incomplete" and cut != "content_filter",
         finish_reason=cut or as_text(body.get("status")) or None,
         tool_calls=[_tool_call(item.get("call_id"), item) for item in items if item.get("type") == "function_call"],
-        provider_calls=_provider_calls(body),
+        provider_calls=told_calls(body),
     )
 
 

@@ -7,7 +7,7 @@ error (`overnight.providers._faults`), and who tries again is Temporal.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -198,6 +198,12 @@ class ResultLine:
         """
         return self.outcome is not Outcome.SUCCEEDED or self.usage.input_tokens > 0
 
+    def with_untold(self, tools: Collection[str]) -> "ResultLine":
+        """With one call of each of these tools, if anything was run for the entry at all."""
+        if not tools or (self.outcome is not Outcome.SUCCEEDED and self.usage == Usage()):
+            return self
+        return replace(self, provider_calls={**self.provider_calls, **dict.fromkeys(tools, 1)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class RawToolCall:
@@ -261,6 +267,23 @@ class RequestWeight:
     asks_for_cache: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class UntoldTool:
+    """A tool of the provider's that has a fee, and whose calls no answer tells. An answer counts as one call.
+
+    Attributes:
+        name: the key of a request that lets it run; a fee is asked for by that name too.
+        always: whether the model runs it for each request.
+    """
+
+    name: str
+    always: bool
+
+    def may_run(self, request: Mapping[str, Any]) -> bool:
+        """Whether it can have run for this request."""
+        return self.always or request.get(self.name) is not None
+
+
 class ProviderFacts(Protocol):
     """What is to be known of a provider without a key and without a connection."""
 
@@ -301,6 +324,10 @@ class ProviderFacts(Protocol):
         """What a request that was rendered or checked here will be read and billed as, roughly."""
         ...
 
+    def untold_tool(self, *, model: str, endpoint: str) -> UntoldTool | None:
+        """What answers of this model and endpoint keep to themselves."""
+        ...
+
     def wire_id(self, custom_id: str, token: str) -> str:
         """How an entry is called at the provider; `parse_line` takes the token off again."""
         ...
@@ -333,6 +360,12 @@ class ProviderFacts(Protocol):
             ResponseError: the body is not what the endpoint returns.
         """
         ...
+
+
+def untold_by(facts: ProviderFacts, request: Mapping[str, Any], *, model: str, endpoint: str) -> Sequence[str]:
+    """The tools that may run for a request without its answer telling."""
+    tool = facts.untold_tool(model=model, endpoint=endpoint)
+    return [tool.name] if tool is not None and tool.may_run(request) else []
 
 
 class Provider(ProviderFacts, Protocol):

@@ -202,6 +202,17 @@ class EntryStore:
         async for tasks, requests in read_ahead(self._pages(batch_id, "task")):
             yield zip(tasks, requests, strict=True)
 
+    async def containing(self, batch_id: UUID, wanted: str) -> AsyncIterator[tuple[int, str]]:
+        """Position and request of each entry whose request has this text anywhere. Nothing of the others leaves the
+        server.
+        """
+        query = select(entries.c.position, entries.c.request).where(
+            entries.c.batch_id == batch_id, entries.c.request.contains(wanted, autoescape=True)
+        )
+        async with self._engine.connect() as connection, connection.stream(query) as rows:
+            async for position, request in rows:
+                yield position, request
+
     async def _pages(self, batch_id: UUID, column: str) -> AsyncGenerator[tuple[list[Any], list[str]], None]:
         """Each page is a query of its own, so that an upload that takes an hour holds no transaction open for an hour.
 

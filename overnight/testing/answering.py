@@ -12,7 +12,7 @@ from overnight.hydrating import hydrated
 from overnight.ingesting import new_result
 from overnight.intake import Intake, Item, RawRequest, check_model, choose_endpoint
 from overnight.providers import provider_facts
-from overnight.providers.base import ProviderFacts
+from overnight.providers.base import ProviderFacts, untold_by
 from overnight.reading import entry_of
 from overnight.simulator.answers import Setting
 from overnight.simulator.config import SimulatorConfig
@@ -122,7 +122,9 @@ class _Asked:
             )
         line = self._line(reply).removesuffix(b"\n")
         prices = tariff(self.batch.provider, self.batch.model, at=self.batch.submitted_at)
-        return new_result(1, self.facts.parse_line(line, _TOKEN), line, prices)
+        request = from_json(self.entry.request)
+        untold = untold_by(self.facts, request, model=self.batch.model, endpoint=self.batch.endpoint)
+        return new_result(1, self.facts.parse_line(line, _TOKEN).with_untold(untold), line, prices)
 
     def _line(self, reply: Reply) -> bytes:
         responder = _Given(reply)

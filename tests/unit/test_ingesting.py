@@ -271,6 +271,20 @@ def test_a_result_has_its_cost() -> None:
     assert results[0].usage == (1_000_000, 0, 0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("fees", [{}, {"search": Decimal(25)}])
+def test_an_answer_that_does_not_tell_its_calls_costs_a_fee_for_one_or_nobody_knows_what(
+    fees: dict[str, Decimal],
+) -> None:
+    refused = json.dumps({"custom_id": "e-3", "error": {"code": "no"}}).encode()
+    lines = [line("e-1", prompt_tokens=10**6), line("e-2", prompt_tokens=10**6), refused]
+    block = LineBlock(lines=lines, position=ResultPosition(source="output", offset=9))
+    made = run(replace(sorter(), untold={"search": {2, 3}}, fees=fees).sort(block, START))
+    costs = {row.position: row.costs for row in rows(made)}
+    assert costs[1] == (Decimal("0.075"), Decimal("0.15"))
+    assert costs[2] == ((Decimal("0.1"), Decimal("0.175")) if fees else (None, None))
+    assert costs[3] == (0, 0)
+
+
 @pytest.mark.parametrize(
     "usage",
     [

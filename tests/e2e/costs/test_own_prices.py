@@ -1,14 +1,16 @@
 """A deployment's own prices and fees, and what a batch costs that was canceled half way."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from overnight import Batch, BatchStatus, Outcome, Overnight, Settings, Task, WebSearch
+from overnight import Batch, BatchStatus, Outcome, Overnight, RawRequest, Settings, Task, WebSearch
 from overnight.batches import Cost
 from overnight.contracts import BatchRef, BatchStart, OpenRequest
 from overnight.costs import tariff
 from overnight.fees import read_fees
+from overnight.intake import Items
 from overnight.prices import read_overrides
 from tests.acceptance.stage import MODELS, AtTheProvider, Steps
 
@@ -61,10 +63,15 @@ class Know(Task[str], name="costs-know"):
         return self.question
 
 
-async def answered(provider: str, overnight: Overnight, steps: Steps, account: AtTheProvider) -> Batch:
+ITEMS = [Know(question="What is night?"), Research(question="When is it?")]
+
+
+async def answered(
+    provider: str, overnight: Overnight, steps: Steps, account: AtTheProvider, items: Items = ITEMS, **options: Any
+) -> Batch:
     """A batch of two entries of which the second is not answered without a search."""
-    batch = await overnight.create_batch(provider=provider, model=MODELS[provider])
-    await batch.add_all([Know(question="What is night?"), Research(question="When is it?")])
+    batch = await overnight.create_batch(provider=provider, model=MODELS[provider], **options)
+    await batch.add_all(items)
     start = OpenRequest(start=BatchStart(batch_id=batch.id), workflow_id=f"batch-{batch.id}", run_id="by hand")
     await steps._run("open_batch", start)
     await steps.submit(batch.id)
@@ -94,3 +101,20 @@ async def test_a_search_costs_its_fee_where_that_is_known_and_makes_the_cost_unk
     assert searched.usage.input_tokens > 0
     assert searched.cost == unknown.cost == Cost(billed=None, list_price=None)
     assert "OVERNIGHT_TOOL_FEES" not in (unknown.price_version or "")
+
+
+def chat(**more: Any) -> RawRequest:
+    messages = [{"role": "user", "content": "What is new?"}]
+    return RawRequest(body={"model": MODELS["openai"], "messages": messages} | more)
+
+
+async def test_a_search_that_no_answer_tells_makes_the_cost_unknown(
+    overnight: Overnight, steps: Steps, account: AtTheProvider
+) -> None:
+    items = [chat(metadata={"web_search_options": "none"}), chat(web_search_options={})]
+    batch = await answered("openai", overnight, steps, account, items, endpoint="/v1/chat/completions")
+
+    plain, searched = [entry async for entry in overnight.batch(batch.id).entries()]
+    assert plain.cost.billed is not None
+    assert searched.usage.input_tokens > 0
+    assert searched.cost == batch.cost == Cost(billed=None, list_price=None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from overnight.console.formatting import dollars, duration, money, plain, share, short, size, visible
 from overnight.console.reading import Turn, answer, indented, provider_calls, turns
 from overnight.storage.console_values import LONG, Excerpt
+from overnight.testing.values import finished_batch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
@@ -139,6 +140,17 @@ def test_tools_that_the_provider_ran_for_an_answer_are_counted_from_its_line() -
     items = [{"type": "web_search_call", "action": {"type": "search"}}, {"type": "function_call"}]
     said = json.dumps({"custom_id": "a", "response": {"status_code": 200, "body": {"output": items}}})
 
-    assert provider_calls("openai", "/v1/responses", line(said)) == {"web_search": 1}
-    assert provider_calls("openai", "/v1/responses", line("nonsense")) == {}
-    assert provider_calls("openai", "/v1/responses", None) == {}
+    batch = finished_batch(provider="openai", endpoint="/v1/responses")
+    assert provider_calls(batch, None, line(said)) == {"web_search": 1}
+    assert provider_calls(batch, line("{}"), line("nonsense")) == {}
+    assert provider_calls(batch, line("{}"), None) == {}
+
+
+def test_a_tool_whose_calls_no_answer_tells_is_seen_in_the_request() -> None:
+    message = {"choices": [{"message": {"content": "Yes."}}]}
+    said = json.dumps({"custom_id": "a", "response": {"status_code": 200, "body": message}})
+    batch = finished_batch(provider="openai", endpoint="/v1/chat/completions")
+
+    assert provider_calls(batch, line('{"web_search_options": {}}'), line(said)) == {"web_search_options": 1}
+    assert provider_calls(batch, line('{"messages": []}'), line(said)) == {}
+    assert provider_calls(batch, line('["web_search_options"]'), line(said)) == {}

@@ -21,6 +21,7 @@ from overnight.providers.base import (
     ProviderReport,
     ResultLine,
     ResultPosition,
+    untold_by,
 )
 from overnight.providers.openai import OpenAI
 
@@ -655,6 +656,24 @@ def test_a_ready_made_body_that_can_be_taken_passes() -> None:
     facts.check({"model": "m", "input": "x", "stream": False}, model="m", endpoint=RESPONSES)
     facts.check({"model": "m", "prompt": {"id": "pmpt_1"}}, model="m", endpoint=RESPONSES)
     facts.check({"model": "m", "messages": [{}]}, model="m", endpoint=CHAT)
+
+
+@pytest.mark.parametrize(
+    ("model", "request_body", "tools"),
+    [
+        ("gpt-5.4-mini", {}, []),
+        ("gpt-5.4-mini", {"web_search_options": None}, []),
+        ("gpt-5.4-mini", {"web_search_options": {}}, ["web_search_options"]),
+        ("gpt-4o-search-preview", {}, ["web_search_options"]),
+        ("o3-deep-research", {}, []),
+        ("ft:gpt-4o:acme:search:id", {}, []),
+    ],
+)
+def test_searches_of_chat_completions_are_told_by_the_request_alone(
+    model: str, request_body: dict[str, Any], tools: list[str]
+) -> None:
+    assert untold_by(facts, request_body, model=model, endpoint="/v1/chat/completions") == tools
+    assert untold_by(facts, request_body, model=model, endpoint="/v1/responses") == []
 
 
 @pytest.mark.parametrize(
