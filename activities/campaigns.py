@@ -56,7 +56,8 @@ class CampaignActivities:
     async def _seal(self, campaign_id: UUID) -> None:
         """As for a batch: what our client submits is closed by now, and was checked."""
         try:
-            await seal_campaign_within_cost(self._store, campaign_id, self._services.settings.prices)
+            async with heartbeating():  # while all entries are weighed, however many there are
+                await seal_campaign_within_cost(self._store, campaign_id, self._services.settings.prices)
         except CostLimitError as error:
             await self._store.campaigns.close(campaign_id, code="max_cost", reason=str(error))
             raise
@@ -65,7 +66,8 @@ class CampaignActivities:
     @step
     async def look_at_batches(self, request: LookRequest) -> LookReport:
         seen = await self._store.campaigns.look(request.campaign_id, request.running, limit=request.limit)
-        running = [batch_id for batch_id in request.running if batch_id not in set(seen.over)]
+        over = set(seen.over)
+        running = [batch_id for batch_id in request.running if batch_id not in over]
         return LookReport(
             statuses=dict(seen.statuses),
             done=seen.done,
@@ -79,8 +81,8 @@ class CampaignActivities:
     @activity.defn(name="stop_campaign")
     @step
     async def stop_campaign(self, request: StopRequest) -> StopReport:
-        unsent = await self._store.campaigns.stop(request.campaign_id, request.running, too_old=request.too_old)
-        async with heartbeating():
+        async with heartbeating():  # also while a plan that is being given up holds the campaign
+            unsent = await self._store.campaigns.stop(request.campaign_id, request.running, too_old=request.too_old)
             for batch_id in unsent:
                 await self._finish(batch_id)
         return StopReport(closed=len(unsent))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
         LookReport,
         LookRequest,
         OpenCampaign,
+        RoundReport,
         RoundRequest,
         StopRequest,
     )
@@ -91,7 +92,7 @@ class CampaignWorkflow(TakesOrders):
             campaign_contracts.open_campaign,
             ClaimRequest(campaign_id=campaign_id, workflow_id=workflow.info().workflow_id),
             summary="claim the campaign",
-            **options.OPEN,
+            **options.OPEN_CAMPAIGN,
         )
         self._campaign, self._round, self._status = campaign, campaign.round, campaign.status
         self._showing.opened(campaign)
@@ -111,20 +112,41 @@ class CampaignWorkflow(TakesOrders):
             self._continue_as_new_if_long(campaign)
 
     async def _plan_round(self, campaign: OpenCampaign) -> bool:
-        """Whether there is anything to ask again."""
-        if self._round >= campaign.rounds or self._cancel_requested or self._is_stopped:
+        """Whether there is anything to ask again, or a stop to be carried out."""
+        if self._round >= campaign.rounds or self._is_stopped or self._is_stop_due(campaign):
             return False
         self._enter("plan a round")
-        report = await workflow.execute_activity(
+        report = await self._planned(campaign)
+        self._showing.trouble = None
+        if report is None:
+            return True
+        self._round += 1 if report.entries else 0
+        self._skipped_round = report.skipped
+        return report.entries > 0
+
+    async def _planned(self, campaign: OpenCampaign) -> RoundReport | None:
+        """None where a stop has come in between: a plan may wait for the user's Tasks for ever. What it has written by
+        then is stopped with the rest, and it writes nothing afterwards.
+        """
+        planning = workflow.start_activity(
             campaign_contracts.plan_round,
             RoundRequest(campaign_id=campaign.campaign_id, after=self._round),
             task_queue=campaign.planning_queue or options.bulk_queue(),
             summary=f"round {self._round + 1}: what is worth another try?",
             **options.FINALIZE,
         )
-        self._round += 1 if report.entries else 0
-        self._skipped_round, self._showing.trouble = report.skipped, None
-        return report.entries > 0
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: planning.done() or self._is_stop_due(campaign), timeout=self._left(campaign)
+            )
+        if not planning.done():
+            planning.cancel()
+        try:
+            return await planning
+        except (ActivityError, asyncio.CancelledError):
+            if not self._is_stop_due(campaign):
+                raise
+            return None
 
     async def _settle(self, campaign: OpenCampaign) -> CampaignSummary:
         self._enter("settle")
@@ -159,6 +181,8 @@ class CampaignWorkflow(TakesOrders):
             del self._running[batch_id]
         self._running.update(dict.fromkeys(report.found))
         self._report, self._showing.trouble = report, None
+        if self._is_stopped:  # those of a workflow that was lost were not known when the others were told
+            await self._tell_all(report.found, contracts.CANCEL)
         await self._send_again(report)
         self._pace = self._pace.after(ended=len(report.over), refused=bool(report.without_room))
         following = report.waiting[: self._pace.starts(len(self._running))]
@@ -179,7 +203,7 @@ class CampaignWorkflow(TakesOrders):
             waited=self._waited and self._pace.is_held,
         )
         self._sent_again.update(refused[:count])
-        await asyncio.gather(*(self._tell(batch_id, contracts.POLL_NOW) for batch_id in refused[:count]))
+        await self._tell_all(refused[:count], contracts.POLL_NOW)
 
     async def _start_all(self, batch_ids: Sequence[UUID]) -> None:
         """Batches that come next, and those that lost their workflow: their provider batches may be running."""
@@ -249,7 +273,10 @@ class CampaignWorkflow(TakesOrders):
             **options.FINALIZE,
         )
         self._is_stopped = True
-        await asyncio.gather(*(self._tell(batch_id, contracts.CANCEL) for batch_id in self._running))
+        await self._tell_all([*self._running], contracts.CANCEL)
+
+    async def _tell_all(self, batch_ids: Sequence[UUID], signal: str) -> None:
+        await asyncio.gather(*(self._tell(batch_id, signal) for batch_id in batch_ids))
 
     async def _tell(self, batch_id: UUID, signal: str) -> None:
         """One that has no workflow just now reads in the database what is wanted of it when it has one again."""

@@ -36,6 +36,11 @@ _UNTIL_IT_WORKS = RetryPolicy(
 # One small transaction; for a batch that has a `max_cost` and was not checked by our client, a look at all its entries.
 OPEN = Options(start_to_close_timeout=timedelta(minutes=2), retry_policy=_UNTIL_IT_WORKS)
 
+# The same for a campaign, whose entries nobody limits the number of.
+OPEN_CAMPAIGN = Options(
+    start_to_close_timeout=timedelta(hours=2), heartbeat_timeout=_HEARTBEAT, retry_policy=_UNTIL_IT_WORKS
+)
+
 # Up to 256 MB on the way up. An attempt that is canceled while it waits for its retry stops at once; one that runs is
 # left to say how it ended, because it may just have created what must then be canceled.
 SUBMIT = Options(

@@ -22,9 +22,7 @@ from overnight.campaigns import Campaign
 from overnight.client import Overnight
 from overnight.doctor.batches import reattach_campaign, start_again
 from overnight.errors import TemporalError
-
-FORGOTTEN = "restored"
-"""The failure code of a batch that was submitted in the time which the database has lost."""
+from overnight.storage.batches import FORGOTTEN
 
 _PAGE = 500
 _UUID_LENGTH = 36

@@ -20,15 +20,22 @@ from overnight.errors import (
     BatchTakenOverError,
     CancelRefusedError,
     EmptyBatchError,
+    OfCampaignError,
     UnknownBatchError,
 )
 from overnight.providers.base import ProviderReport
 from overnight.schedule import PollSchedule
-from overnight.storage.tables import batches
+from overnight.storage.tables import batches, campaigns
 from overnight.storage.troubles import Troubled
 
 MAX_AGE_EXCEEDED = "max_age_exceeded"
 """The failure code of a batch that was waited for too long."""
+
+AMBIGUOUS_SUBMIT = "ambiguous_submit"
+"""Of a batch of which it could not be known whether the provider had taken it."""
+
+FORGOTTEN = "restored"
+"""Of a batch that was submitted in the time which a restored database has lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +189,17 @@ async def check_filler(connection: AsyncConnection, batch_id: UUID, token: UUID 
         raise BatchTakenOverError(batch_id)
 
 
+async def _check_campaign_is_sealed(connection: AsyncConnection, batch: Batch) -> None:
+    """Before that, nobody has held the campaign against its `max_cost`, and whoever has its key may fill it anew.
+
+    Raises:
+        OfCampaignError: the batch was started by itself, by some client of Temporal's.
+    """
+    sealed = select(campaigns.c.id).where(campaigns.c.id == batch.campaign_id, campaigns.c.sealed_at.is_not(None))
+    if batch.campaign_id is not None and (await connection.execute(sealed)).one_or_none() is None:
+        raise OfCampaignError(batch.id, batch.campaign_id)
+
+
 async def write_report(connection: AsyncConnection, batch_id: UUID, report: ProviderReport) -> Batch:
     """Write what the provider said, in the caller's transaction, unless the batch is terminal already, or was sent back
     and is another one at the provider by now: a poll that was slow must not end what it did not look at. Returns what
@@ -260,11 +278,13 @@ class BatchStore(Troubled):
         Raises:
             BatchTakenOverError: somebody else fills it anew.
             EmptyBatchError: it has no entries.
+            OfCampaignError: its campaign was not submitted.
         """
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
             if batch.sealed_at is not None:
                 return batch, False
+            await _check_campaign_is_sealed(connection, batch)
             await check_filler(connection, batch_id, filling_token)
             if batch.entry_count == 0:
                 raise EmptyBatchError(batch_id)

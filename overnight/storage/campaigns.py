@@ -108,6 +108,11 @@ async def lock_campaign(connection: AsyncConnection, campaign_id: UUID) -> Row[A
     return row
 
 
+def is_to_end(row: Row[Any]) -> bool:
+    """Whether nothing more is to be asked: it is over, or somebody or its max age has stopped it."""
+    return row.ended_at is not None or row.cancel_requested_at is not None or row.failure_code is not None
+
+
 def check_campaign_filler(row: Row[Any], token: UUID | None) -> None:
     """Make sure that nobody else has begun to fill the locked campaign anew; without a token anybody may fill it.
 
@@ -259,13 +264,13 @@ class CampaignStore(Troubled):
         """Give the campaign to one workflow for good; asking again with the same id changes nothing.
 
         Raises:
-            BatchClosedError: another workflow runs it.
+            BatchClosedError: another workflow runs it, or it ended before it was handed over.
             EmptyBatchError: it has no entries.
         """
         await self.seal(campaign_id)
         async with self._engine.begin() as connection:
             row = await lock_campaign(connection, campaign_id)
-            if row.workflow_id not in {None, workflow_id}:
+            if row.sealed_at is None or row.workflow_id not in {None, workflow_id}:
                 raise BatchClosedError(campaign_id, f"start workflow {workflow_id} for", what="campaign")
             status = row.status if BatchStatus(row.status).is_terminal else BatchStatus.IN_PROGRESS.value
             await self._change(connection, campaign_id, workflow_id=workflow_id, status=status)
@@ -292,11 +297,14 @@ class CampaignStore(Troubled):
         waiting = _waiting(campaign_id, started).order_by(batches.c.number).limit(limit)
         async with self._engine.connect() as connection:
             rows = (await connection.execute(counts)).all()
+            # What is claimed between two queries is in both, and started twice does no harm. In neither it would count
+            # as over, and the campaign as well.
+            following = (await connection.execute(waiting)).scalars().all()
             return Seen(
                 over=(await connection.execute(over)).scalars().all(),
                 found=(await connection.execute(found)).scalars().all(),
                 without_room=(await connection.execute(held)).scalars().all(),
-                waiting=(await connection.execute(waiting)).scalars().all(),
+                waiting=following,
                 statuses={BatchStatus(row.status): row[1] for row in rows},
                 done=sum(row[2] for row in rows),
             )
@@ -324,8 +332,10 @@ class CampaignStore(Troubled):
         """
         async with self._engine.begin() as connection:
             row = await lock_campaign(connection, campaign_id)
-            if too_old and row.cancel_requested_at is None:
-                await self._change(connection, campaign_id, failure_code=MAX_AGE_EXCEEDED)
+            if row.ended_at is None and row.cancel_requested_at is None:
+                # Also what Temporal's own cancel asked for: another workflow of the campaign would not hear of it.
+                why = {"failure_code": MAX_AGE_EXCEEDED} if too_old else {"cancel_requested_at": func.now()}
+                await self._change(connection, campaign_id, **why)
             # In the same transaction: whoever starts one of them now finds that it is over, and sends nothing.
             await connection.execute(_ended_unsent(campaign_id, started, too_old=too_old))
             found = (await connection.execute(_waiting(campaign_id, started))).scalars().all()

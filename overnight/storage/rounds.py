@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Outcome
 from overnight.planning import Share
-from overnight.storage.campaigns import lock_campaign
+from overnight.storage.campaigns import is_to_end, lock_campaign
 from overnight.storage.filling import Filler, FurtherEntry
 from overnight.storage.tables import attempts, batches, campaigns, entries, results
 
@@ -123,6 +123,7 @@ class RoundStore:
         objection: Callable[[], str | None] | None = None,
     ) -> Planned:
         """Write the round after `after`: all of it or nothing. One that is there already, or was skipped, is left so.
+        A campaign that is over, or to be stopped, gets none: whoever plans may have been taken for dead meanwhile.
 
         Args:
             campaign_id: which campaign.
@@ -135,7 +136,7 @@ class RoundStore:
         async with self._engine.begin() as connection:
             campaign = await lock_campaign(connection, campaign_id)
             skipped = campaign.skipped_round
-            if campaign.round == after and skipped is None:
+            if campaign.round == after and skipped is None and not is_to_end(campaign):
                 skipped = await _fill(connection, campaign, further, share, objection)
             planned = await _planned(connection, campaign_id, after + 1)
         return replace(planned, skipped=skipped)

@@ -52,6 +52,8 @@ async def filled(store: Store, count: int, share: Share = SHARE, **more: Any) ->
 
 async def finish(store: Store, batch_id: UUID, outcomes: dict[int, tuple[Outcome, str | None]]) -> None:
     """Bring a batch to its end, with these outcomes by position; all others succeed."""
+    if (campaign_id := (await store.batches.get(batch_id)).campaign_id) is not None:
+        await store.campaigns.seal(campaign_id)
     await store.batches.claim(batch_id, f"batch-{batch_id}")
     await store.submissions.current(batch_id)
     await store.submissions.record_intent(batch_id, None)

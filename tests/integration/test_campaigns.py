@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
+from itertools import count
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import BatchStatus, Outcome
@@ -159,6 +162,89 @@ async def test_a_look_tells_what_is_over_what_comes_next_and_what_has_no_room(st
     assert list(seen.found) == [third]
     assert list(seen.waiting) == [fourth]
     assert list((await store.campaigns.look(campaign_id, [fourth], limit=9)).waiting) == [fifth]
+
+
+async def test_what_is_claimed_in_the_middle_of_a_look_is_not_overlooked(store: Store) -> None:
+    campaign_id = await filled(store, 2)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    (part,) = await store.campaigns.batches(campaign_id)
+    url = store._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def claim_elsewhere(*_: object) -> None:
+        """By a child of an earlier workflow, between any two of the look's queries."""
+        with psycopg.connect(url) as connection:
+            connection.execute("update overnight.batches set workflow_id = 'batch-x' where id = %s", [part.id])
+
+    async def looked(number: int) -> set[UUID]:
+        await clear_claims(store, part.id)
+        seen = count(1)
+        listener = lambda *_: claim_elsewhere() if next(seen) == number else None  # noqa: E731
+        event.listen(store._engine.sync_engine, "before_cursor_execute", listener)
+        try:
+            found = await store.campaigns.look(campaign_id, [], limit=9)
+        finally:
+            event.remove(store._engine.sync_engine, "before_cursor_execute", listener)
+        return {*found.found, *found.waiting}
+
+    assert [await looked(number) for number in range(1, 6)] == [{part.id}] * 5
+
+
+async def clear_claims(store: Store, batch_id: UUID) -> None:
+    async with store._engine.begin() as connection:
+        await connection.execute(
+            text("update overnight.batches set workflow_id = null where id = :id"), {"id": batch_id}
+        )
+
+
+async def test_a_campaign_that_was_too_dear_is_not_run_by_a_second_start(store: Store) -> None:
+    campaign_id = await filled(store, 2)
+    await store.campaigns.close(campaign_id, code="max_cost", reason="too dear")
+    with pytest.raises(BatchClosedError):
+        await store.campaigns.claim(campaign_id, "campaign-x")
+
+
+async def test_no_batch_of_a_campaign_is_submitted_before_the_campaign(store: Store) -> None:
+    campaign_id = await filled(store, 2)
+    (part,) = await store.campaigns.batches(campaign_id)
+    with pytest.raises(OfCampaignError):
+        await store.batches.claim(part.id, "of-somebody")
+    await store.campaigns.seal(campaign_id)
+    assert (await store.batches.claim(part.id, f"batch-{part.id}")).sealed_at is not None
+
+
+@pytest.mark.parametrize("how", ["asked", "canceled", "too_old", "over"])
+async def test_nothing_is_asked_again_once_a_campaign_is_to_stop_or_is_over(store: Store, how: str) -> None:
+    campaign_id = await filled(store, 4)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    (part,) = await store.campaigns.batches(campaign_id)
+    await finish(store, part.id, {2: (Outcome.EXPIRED, "batch_expired")})
+    match how:
+        case "asked":
+            await store.campaigns.request_cancel(campaign_id)
+        case "over":
+            await store.campaigns.settle(campaign_id)
+        case _:
+            await store.campaigns.stop(campaign_id, [], too_old=how == "too_old")
+    assert await plan(store, campaign_id, 1) == (0, 0)
+    assert [found.id for found in await store.campaigns.batches(campaign_id)] == [part.id]
+
+
+async def test_a_stop_is_noted_for_whichever_workflow_comes_next_and_changes_nothing_that_is_over(
+    store: Store,
+) -> None:
+    campaign_id = await filled(store, 4)
+    await store.campaigns.claim(campaign_id, "campaign-x")
+    await store.campaigns.stop(campaign_id, [], too_old=False)
+    assert (await store.campaigns.get(campaign_id)).cancel_requested_at is not None
+
+    over = await filled(store, 4)
+    await store.campaigns.claim(over, "campaign-y")
+    (part,) = await store.campaigns.batches(over)
+    await finish(store, part.id, {})
+    settled = await store.campaigns.settle(over)
+    for too_old in (False, True):
+        await store.campaigns.stop(over, [], too_old=too_old)
+    assert await store.campaigns.get(over) == settled
 
 
 async def test_a_stop_marks_what_runs_and_names_what_was_never_sent_until_that_is_closed(store: Store) -> None:

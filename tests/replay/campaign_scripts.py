@@ -1,5 +1,6 @@
 """Every path of a campaign's workflow, for the recorder."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import uuid4
@@ -48,6 +49,18 @@ async def campaign_canceled_natively(stage: CampaignStage) -> WorkflowHandle:
     with stage.environment.auto_time_skipping_disabled():
         handle = await _running(stage)
         await handle.cancel()
+        await handle.result()
+    return handle
+
+
+async def campaign_canceled_while_planning(stage: CampaignStage) -> WorkflowHandle:
+    stage.rounds, stage.allowed_rounds, stage.plannable = [1], 2, False
+    stage.max_age, stage.lasting = timedelta(days=1), timedelta(milliseconds=10)
+    with stage.environment.auto_time_skipping_disabled():
+        handle = await stage.start()
+        while "plan_round" not in stage.names():
+            await asyncio.sleep(0.01)
+        await handle.signal(CANCEL)
         await handle.result()
     return handle
 
@@ -107,6 +120,7 @@ CAMPAIGN_SCRIPTS: list[CampaignScript] = [
     campaign_without_room,
     campaign_canceled_by_signal,
     campaign_canceled_natively,
+    campaign_canceled_while_planning,
     campaign_too_old,
     campaign_with_a_lost_batch,
     campaign_resumed,

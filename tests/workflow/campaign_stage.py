@@ -10,6 +10,7 @@ from uuid import UUID
 
 from temporalio import activity, workflow
 from temporalio.client import WorkflowHandle
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -82,6 +83,8 @@ class CampaignStage(Scripted):
     allowed_rounds: int = 1
     at_once: int = 2
     max_age: timedelta | None = None
+    plannable: bool = True
+    """Whether the worker has the Tasks that a further round needs."""
     lasting: timedelta = timedelta(hours=1)
     looks: list[timedelta] = field(default_factory=lambda: list(DEFAULT_WAITS))
     refused: list[Collection[int]] = field(default_factory=list)
@@ -96,6 +99,7 @@ class CampaignStage(Scripted):
     over: dict[UUID, BatchStatus] = field(default_factory=dict)
     peak: int = 0
     opened_at: datetime | None = None
+    may_open_for: timedelta | None = None
 
     def worker(self) -> Workers:
         _STAGES[self.queue] = self
@@ -142,6 +146,15 @@ class CampaignStage(Scripted):
             result_type=CampaignSummary,
         )
 
+    async def start_batch(self, batch_id: UUID) -> None:
+        """As an earlier workflow of the campaign did, which is lost."""
+        await self.environment.client.start_workflow(
+            contracts.WORKFLOW,
+            BatchStart(batch_id=batch_id),
+            id=contracts.workflow_id(batch_id),
+            task_queue=self.queue,
+        )
+
     async def run(self) -> CampaignSummary:
         return await (await self.start()).result()
 
@@ -161,6 +174,7 @@ class CampaignStage(Scripted):
     @activity.defn(name="open_campaign")
     async def open_campaign(self, request: ClaimRequest) -> OpenCampaign:
         self.opened_at = self.opened_at or await self._note("open_campaign")
+        self.may_open_for = activity.info().start_to_close_timeout
         return OpenCampaign(
             campaign_id=request.campaign_id,
             status=BatchStatus.IN_PROGRESS,
@@ -184,6 +198,7 @@ class CampaignStage(Scripted):
         refused = self.refused.pop(0) if self.refused else ()
         return LookReport(
             over=[batch_id for batch_id in request.running if batch_id in self.over],
+            found=[batch_id for batch_id in self.begun if batch_id not in {*request.running, *self.over}],
             lost=[batch_id for batch_id in request.running if batch_id in self.lost],
             without_room=[
                 *(self.batches[index] for index in refused),
@@ -202,6 +217,8 @@ class CampaignStage(Scripted):
     @activity.defn(name="plan_round")
     async def plan_round(self, request: RoundRequest) -> RoundReport:
         await self._note("plan_round")
+        if not self.plannable:
+            raise ApplicationError("There is no such task here.", type="UnknownTaskError")
         if request.after < len(self.rounds):
             self.add_round(request.after)
             return RoundReport(round=request.after + 1, batches=self.rounds[request.after], entries=1)

@@ -1,5 +1,6 @@
 """A campaign's days in milliseconds: what runs, how much at once, and what happens when it must end."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -30,6 +31,9 @@ async def test_all_batches_run_a_bounded_number_at_once_and_then_the_handler_onc
     assert stage.peak == 3
     assert summary.batches == {BatchStatus.ENDED: 10}
     assert stage.names() == ["open_campaign", "look_at_batches", *END]
+    # Whoever opens it may have to weigh all of its entries, and there is no limit to how many.
+    assert stage.may_open_for is not None
+    assert stage.may_open_for >= timedelta(hours=1)
 
 
 async def test_hundreds_of_batches_fit_several_histories_and_nothing_is_done_twice_or_forgotten(
@@ -125,6 +129,41 @@ async def test_a_cancel_reaches_what_runs_and_starts_nothing_more(stage: Campaig
     assert summary.batches == {BatchStatus.CANCELED: 5}
     assert "plan_round" not in stage.names()
     assert stage.names()[-4:] == ["stop_campaign", "look_at_batches", *END]
+
+
+async def test_a_cancel_reaches_what_an_earlier_workflow_has_started(stage: CampaignStage) -> None:
+    stage.rounds, stage.opened, stage.looks = [4], {"cancel_requested": True}, [timedelta(milliseconds=100)]
+    stage.add_round(0)
+    async with stage.worker():
+        with stage.environment.auto_time_skipping_disabled():
+            for batch_id in stage.batches[:2]:
+                await stage.start_batch(batch_id)
+            await stage.begun_count(2)
+            summary = await stage.run()
+
+    assert len(stage.begun) == 2
+    assert summary.batches == {BatchStatus.CANCELED: 4}
+
+
+async def test_a_cancel_does_not_wait_for_a_round_that_cannot_be_planned(stage: CampaignStage) -> None:
+    stage.rounds, stage.allowed_rounds, stage.plannable = [1], 2, False
+    stage.lasting = timedelta(milliseconds=10)
+    async with stage.worker():
+        with stage.environment.auto_time_skipping_disabled():
+            handle = await stage.start()
+            while "plan_round" not in stage.names():
+                await asyncio.sleep(0.01)
+            await handle.signal(CANCEL)
+            await handle.result()
+    assert stage.names()[-5:] == ["plan_round", "stop_campaign", "look_at_batches", *END]
+
+
+async def test_max_age_ends_the_planning_of_a_round_that_cannot_be_planned(stage: CampaignStage) -> None:
+    stage.rounds, stage.allowed_rounds, stage.plannable = [1], 2, False
+    stage.max_age = timedelta(minutes=90)
+    async with stage.worker():
+        await stage.run()
+    assert stage.names()[-5:] == ["plan_round", "stop_for_age", "look_at_batches", *END]
 
 
 async def test_max_age_stops_the_whole_to_the_minute(stage: CampaignStage) -> None:
