@@ -36,13 +36,14 @@ class RetryStore:
 
         Raises:
             UnknownBatchError: there is no such batch.
-            RetryRefusedError: it is not over, or nothing is left to be retried.
+            RetryRefusedError: it is not over, or nothing is left to be retried, or the id belongs to something else.
         """
         async with self._engine.begin() as connection:
             # No lock on the row: outcomes are final, and a handler that calls this holds that lock itself.
             await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(str(batch_id), 0))))
             parent = await _parent(connection, batch_id)
             if not await insert_anew(connection, replace(_like(parent, new_id), filling_token=filling_token)):
+                await _check_is_retry_of(connection, batch_id, new_id)
                 return 0
             count, size = await _copy(connection, parent.id, new_id, outcomes)
             if count == 0:
@@ -51,6 +52,14 @@ class RetryStore:
             sums = {"entry_count": count, "request_bytes": size, "input_count": parent.input_count}
             await connection.execute(update(batches).where(batches.c.id == new_id).values(sums))
         return count
+
+
+async def _check_is_retry_of(connection: AsyncConnection, batch_id: UUID, made_earlier: UUID) -> None:
+    """What is made by a key that something else has would be lost without a word."""
+    query = select(batches.c.parent_batch_id).where(batches.c.id == made_earlier)
+    if (await connection.execute(query)).scalar_one() != batch_id:
+        reason = f"its key, or its number in the handler, belongs to batch {made_earlier}; give each retry its own key"
+        raise RetryRefusedError(batch_id, reason)
 
 
 async def _parent(connection: AsyncConnection, batch_id: UUID) -> Batch:

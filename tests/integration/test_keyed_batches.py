@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from overnight.batches import Batch, BatchFilter, BatchStatus, Outcome
-from overnight.errors import BatchClosedError, BatchTakenOverError, EmptyBatchError
+from overnight.errors import BatchClosedError, BatchTakenOverError, EmptyBatchError, RetryRefusedError
 from overnight.ids import new_batch_id
 from overnight.storage.batches import NewBatch
 from overnight.storage.entries import NewEntry
@@ -156,14 +156,27 @@ async def test_the_batches_of_a_parent_are_found(store: Store) -> None:
     assert sorted(await of(None)) == sorted([*parents, *children])
 
 
-async def test_a_retry_of_a_batch_with_a_key_is_a_batch_of_its_own_that_anybody_may_fill(store: Store) -> None:
+async def failed(store: Store) -> UUID:
+    """A batch with a key, all of whose entries failed."""
     batch_id = await accepted(store, filling_token=uuid4())
     await store.batches.record_report(batch_id, report(BatchStatus.ENDED, provider_batch_id=f"provider-{batch_id}"))
-    failed = [result(number, outcome=Outcome.ERRORED) for number in (1, 2, 3)]
-    await store.results.write(batch_id, block(failed, to=10))
+    errors = [result(number, outcome=Outcome.ERRORED) for number in (1, 2, 3)]
+    await store.results.write(batch_id, block(errors, to=10))
     await store.results.finish(batch_id, price_version="v")
     await store.outputs.finish(batch_id)
+    return batch_id
 
-    again = new_batch_id()
+
+async def test_the_key_of_one_batchs_retry_does_not_swallow_anothers(store: Store) -> None:
+    one, other, kept = await failed(store), await failed(store), uuid4()
+    assert await store.retries.retry(one, kept, [Outcome.ERRORED], filling_token=uuid4()) == 3
+    await store.batches.seal(kept)
+    assert await store.retries.retry(one, kept, [Outcome.ERRORED], filling_token=uuid4()) == 0
+    with pytest.raises(RetryRefusedError, match="its own key"):
+        await store.retries.retry(other, kept, [Outcome.ERRORED], filling_token=uuid4())
+
+
+async def test_a_retry_of_a_batch_with_a_key_is_a_batch_of_its_own_that_anybody_may_fill(store: Store) -> None:
+    batch_id, again = await failed(store), new_batch_id()
     assert await store.retries.retry(batch_id, again, [Outcome.ERRORED]) == 3
     assert (await store.batches.seal(again))[1]
