@@ -27,7 +27,7 @@ from overnight.notices import Notice, NoticeKind
 from overnight.positions import PositionSet
 from overnight.providers import provider_facts
 from overnight.providers.base import ProviderReport
-from overnight.storage.batches import MAX_AGE_EXCEEDED
+from overnight.storage.batches import AMBIGUOUS_SUBMIT, FORGOTTEN, MAX_AGE_EXCEEDED
 from overnight.storage.results import IngestedBlock
 from overnight.texts import storable
 
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 # Providers keep results for 29 days or 30: nothing can be there after that, whatever key asks.
 _RESULTS_KEPT = timedelta(days=31)
 _GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+
+# Closed here without a provider's id, and maybe run there.
+_UNSEEN = frozenset({AMBIGUOUS_SUBMIT, FORGOTTEN})
 
 
 def _is_final(batch: Batch, error: ProviderError, age: timedelta, *, readable: bool) -> bool:
@@ -65,22 +68,29 @@ class IngestActivities:
     async def ingest_results(self, request: BatchRef) -> IngestReport:
         batch = await self._store.batches.get(request.batch_id)
         if batch.ingested_at is None:
-            if batch.provider_batch_id is not None:
-                await self._ingest_what_there_is(batch, batch.provider_batch_id)
-            await self._store.results.finish(
-                batch.id, price_version=version_with(self._tariff(batch).version, self._fees(batch))
-            )
+            is_all = await self._ingest_what_there_is(batch)
+            version = version_with(self._tariff(batch).version, self._fees(batch))
+            await self._store.results.finish(batch.id, price_version=version, is_all=is_all)
             count_results(await self._store.batches.get(batch.id))
         return await self._report(batch)
 
-    async def _ingest_what_there_is(self, batch: Batch, provider_batch_id: str) -> None:
+    async def _ingest_what_there_is(self, batch: Batch) -> bool:
+        """Says whether that is all that the provider can have billed."""
+        if batch.provider_batch_id is None:
+            is_all = batch.failure_code not in _UNSEEN
+        else:
+            is_all = await self._ingest_unless_lost(batch, batch.provider_batch_id)
+        return is_all and not await self._store.submissions.had_orphans(batch.id)
+
+    async def _ingest_unless_lost(self, batch: Batch, provider_batch_id: str) -> bool:
         report: ProviderReport | None = None
         try:
             # Result files can appear a moment after the status that promised them, so the last word is asked for.
             report = await self._services.provider(batch.provider).fetch(provider_batch_id)
             if report.status.is_terminal:
                 await self._ingest(batch, report)
-            elif batch.failure_code != MAX_AGE_EXCEEDED:
+                return True
+            if batch.failure_code != MAX_AGE_EXCEEDED:
                 text = (
                     f"a batch that was {batch.status.value} is {report.status_word[:50]!r} again; it is asked once more"
                 )
@@ -89,6 +99,7 @@ class IngestActivities:
             if not _is_final(batch, error, await self._store.results.age(batch.id), readable=report is not None):
                 raise
             await self._give_up_on_results(batch, error)
+        return False
 
     async def _give_up_on_results(self, batch: Batch, error: ProviderError) -> None:
         text = f"The results that were not read yet are lost; their entries are missing. {public(error)}"

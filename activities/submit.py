@@ -19,6 +19,7 @@ from overnight.handling.heartbeats import heartbeating
 from overnight.log_events import LogEvent
 from overnight.providers.base import EntryLine, Provider, ProviderReport, Submission
 from overnight.registering import registration
+from overnight.storage.batches import AMBIGUOUS_SUBMIT
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class SubmitActivities:
     async def _fail_if_so_wanted(self, batch: Batch) -> None:
         if batch.on_ambiguous_submit is OnAmbiguousSubmit.FAIL:
             reason = "It could not be known whether the provider had taken the batch, and its policy is to fail then."
-            await self._store.batches.close(batch.id, BatchStatus.FAILED, code="ambiguous_submit", reason=reason)
+            await self._store.batches.close(batch.id, BatchStatus.FAILED, code=AMBIGUOUS_SUBMIT, reason=reason)
 
     async def _create(self, provider: Provider, batch: Batch) -> None:
         # The intent is committed before the first byte leaves: whoever comes after us will search before creating.

@@ -108,7 +108,10 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """US dollars, exact. None where the model's price is not known, or the fee of a tool that the provider ran."""
+    """US dollars, exact. None where the model's price is not known, or the fee of a tool that the provider ran.
+
+    That of a batch is None, too, where the provider may have billed what nobody could read.
+    """
 
     billed: Decimal | None
     """At the batch rate."""

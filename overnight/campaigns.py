@@ -99,17 +99,6 @@ def whole_cost(batches: Iterable[Batch]) -> Cost:
     return Cost(billed=sum(billed) if known else None, list_price=sum(listed) if known else None)  # type: ignore[arg-type]
 
 
-# The provider may have gone on after we gave these up, and billed what nobody has read.
-_GIVEN_UP = frozenset({"max_age_exceeded", "ambiguous_submit"})
-
-
-def paid_so_far(batches: Sequence[Batch]) -> Decimal | None:
-    """What all attempts cost, once no batch runs; None where the provider may have billed more than was read."""
-    if any(batch.results_lost_at is not None or batch.failure_code in _GIVEN_UP for batch in batches):
-        return None
-    return whole_cost(batches).billed
-
-
 def whole_usage(batches: Iterable[Batch]) -> Usage:
     """The tokens of all attempts."""
     return sum((batch.usage for batch in batches), start=Usage())

@@ -7,7 +7,7 @@ of it by then, as late as possible: what the rounds before have cost is known by
 from decimal import Decimal
 from uuid import UUID
 
-from overnight.campaigns import Campaign, paid_so_far
+from overnight.campaigns import Campaign, whole_cost
 from overnight.estimates import Estimator, check_max_cost, estimate, estimator
 from overnight.prices import PriceOverrides
 from overnight.storage.filling import FurtherEntry
@@ -47,7 +47,7 @@ class Allowance:
         """None where nobody has set a limit."""
         if campaign.max_cost is None:
             return None
-        paid = paid_so_far(await store.campaigns.batches(campaign.id))
+        paid = whole_cost(await store.campaigns.batches(campaign.id)).billed
         return cls(campaign.max_cost, paid, await estimator(store, campaign, overrides))
 
     def add(self, entry: FurtherEntry) -> None:

@@ -167,14 +167,21 @@ class ResultStore:
         async with self._engine.begin() as connection:
             await connection.execute(update(batches).where(batches.c.id == batch_id).values(results_lost_at=lost))
 
-    async def finish(self, batch_id: UUID, *, price_version: str | None) -> Batch:
-        """Give every entry without a line its outcome, and add everything up. Doing it again changes nothing."""
+    async def finish(self, batch_id: UUID, *, price_version: str | None, is_all: bool = True) -> Batch:
+        """Give every entry without a line its outcome, and add everything up. Doing it again changes nothing.
+
+        Args:
+            batch_id: which batch.
+            price_version: which prices its results have.
+            is_all: false where the provider may have billed more than was read: what it cost is not known then.
+        """
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
             if batch.ingested_at is None:
                 await self._insert_without_line(connection, batch)
                 sums = await self._sums(connection, batch_id)
-                values = {**sums, "ingested_at": func.now(), "price_version": price_version}
+                known = {} if is_all else {"cost": None, "list_cost": None}
+                values = {**sums, **known, "ingested_at": func.now(), "price_version": price_version}
                 await connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
             return await lock_batch(connection, batch_id)
 

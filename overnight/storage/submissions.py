@@ -341,6 +341,16 @@ class SubmissionStore:
             count: int = (await connection.execute(query)).scalar_one()
         return count
 
+    async def had_orphans(self, batch_id: UUID) -> bool:
+        """Whether a submission that was let go turned out to have made a provider batch, which was canceled, and may
+        be billed for what it had done by then.
+        """
+        orphaned = submissions.c.accepted_at.is_(None), submissions.c.resolved_at.is_not(None)
+        found = submissions.c.batch_id == batch_id, submissions.c.provider_batch_id.is_not(None)
+        async with self._autocommit.connect() as connection:
+            query = select(submissions.c.number).where(*found, *orphaned).limit(1)
+            return (await connection.execute(query)).one_or_none() is not None
+
     async def files_in_use(self, batch_id: UUID) -> set[str]:
         """Uploads that the provider reads for this batch. What never became a batch is not in use."""
         used = submissions.c.file_id.is_not(None), submissions.c.provider_batch_id.is_not(None)

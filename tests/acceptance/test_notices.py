@@ -49,6 +49,7 @@ async def test_results_that_are_lost_are_not_told_as_a_recovery(
     assert hears.notices[-1].code == "results_lost"
     after = await batch.get()
     assert (after.trouble_code, after.outcomes) == (None, {Outcome.MISSING: 2})
+    assert after.cost.billed is None  # it was answered and billed, and nobody knows how much
     # It stays a person's affair: for the workflow, and in the list.
     assert report.results_lost
     assert after.results_lost_at is not None

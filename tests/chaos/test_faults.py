@@ -323,7 +323,7 @@ async def test_in_doubt_a_batch_fails_where_that_is_wanted_and_what_was_made_is_
 
 def failed_in_doubt(told: list[NoticeKind], made: int = 1) -> Expected:
     outcomes = {Outcome.ERRORED: SIZE}
-    return Expected(status=BatchStatus.FAILED, outcomes=outcomes, made=made, paid_orphans=1, told=told)
+    return Expected(status=BatchStatus.FAILED, outcomes=outcomes, made=made, paid_orphans=1, told=told, all_read=False)
 
 
 async def told_of(stage: Stage, batch: BatchHandle, kind: NoticeKind) -> bool:
@@ -342,7 +342,7 @@ async def test_in_doubt_a_batch_is_created_again_where_that_is_wanted(stages: di
         await over(batch)
     assert (await batch.get()).provider_batch_id == second["id"]
     told = [*WAITED, NoticeKind.ORPHAN]
-    await check(stage, batch, Expected(outcomes=ALL, made=2, paid_orphans=1, told=told))
+    await check(stage, batch, Expected(outcomes=ALL, made=2, paid_orphans=1, told=told, all_read=False))
 
 
 # OpenAI has a tag, and a list that could lag for longer than it is given.
@@ -360,7 +360,7 @@ async def test_a_batch_that_lists_showed_too_late_is_reported_and_canceled(stage
         await stage.change(second["id"], finish=True)
         await over(batch)
     assert (await batch.get()).provider_batch_id == second["id"]
-    await check(stage, batch, Expected(outcomes=ALL, made=2, told=[*WAITED, NoticeKind.ORPHAN]))
+    await check(stage, batch, Expected(outcomes=ALL, made=2, told=[*WAITED, NoticeKind.ORPHAN], all_read=False))
 
 
 # Ends that somebody asked for.
@@ -470,7 +470,7 @@ async def test_results_that_are_gone_are_asked_for_until_max_age_and_then_their_
         await over(*batches)
     told = [NoticeKind.ATTENTION, NoticeKind.ATTENTION]
     for stage, batch in zip(stages.values(), batches, strict=True):
-        await check(stage, batch, Expected(outcomes={Outcome.MISSING: SIZE}, told=told, readable=False))
+        await check(stage, batch, Expected(outcomes={Outcome.MISSING: SIZE}, told=told, readable=False, all_read=False))
         assert "lost" in ((await batch.get()).last_error or "")
 
 
@@ -483,7 +483,7 @@ async def test_when_no_provider_keeps_results_any_longer_any_error_is_final(stag
         async with stage.overnight.store._engine.begin() as connection:
             await connection.execute(text("update overnight.batches set submitted_at = now() - interval '32 days'"))
         await over(batch)
-    await check(stage, batch, Expected(outcomes={Outcome.MISSING: SIZE}, readable=False))
+    await check(stage, batch, Expected(outcomes={Outcome.MISSING: SIZE}, readable=False, all_read=False))
 
 
 @long
@@ -500,4 +500,5 @@ async def test_a_batch_that_is_closed_here_and_runs_on_there_is_not_waited_for_a
                 batch.id, BatchStatus.FAILED, code="max_age_exceeded", reason="too old"
             )
             await over(batch)
-        await check(stage, batch, Expected(status=BatchStatus.FAILED, outcomes={Outcome.EXPIRED: SIZE}, told=[]))
+        outcomes = {Outcome.EXPIRED: SIZE}
+        await check(stage, batch, Expected(status=BatchStatus.FAILED, outcomes=outcomes, told=[], all_read=False))

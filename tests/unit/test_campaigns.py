@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from overnight.batches import Batch, BatchStatus, Cost, Outcome
-from overnight.campaigns import ending_of, latest_outcomes, paid_so_far, whole_cost
+from overnight.campaigns import ending_of, latest_outcomes, whole_cost
 from tests.unit.test_values import batch
 
 ENDED, CANCELED, EXPIRED, FAILED = (
@@ -70,19 +70,3 @@ def test_the_cost_is_of_all_attempts_and_unknown_as_soon_as_one_is() -> None:
     assert whole_cost([paid, paid, running]) == Cost(billed=Decimal("0.02"), list_price=Decimal("0.04"))
     assert whole_cost([paid, part(ENDED, cost=unknown, ingested_at=read)]) == unknown
     assert whole_cost([running]) == unknown
-
-
-@pytest.mark.parametrize(
-    "unread",
-    [
-        {"failure_code": "max_age_exceeded"},
-        {"failure_code": "ambiguous_submit"},
-        {"results_lost_at": datetime.now(UTC)},
-    ],
-)
-def test_what_was_paid_is_unknown_where_the_provider_may_have_billed_more_than_was_read(unread: dict[str, Any]) -> None:
-    read = part(
-        ENDED, cost=Cost(billed=Decimal(1), list_price=Decimal(2)), ingested_at=datetime(2026, 1, 1, tzinfo=UTC)
-    )
-    assert paid_so_far([read, read]) == 2
-    assert paid_so_far([read, replace(read, **unread)]) is None
