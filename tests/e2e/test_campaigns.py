@@ -432,6 +432,23 @@ async def test_a_campaign_whose_workflow_was_terminated_goes_on_where_it_was(
     assert await at_the_provider(account) == 3
 
 
+@slow_provider
+async def test_a_cancel_after_the_workflow_was_lost_reaches_what_runs_at_the_provider(
+    overnight: Overnight, account: httpx.AsyncClient
+) -> None:
+    campaign = await filled(overnight, "openai", 30, max_concurrent_batches=2)
+    await campaign.submit()
+    while await at_the_provider(account) < 2:
+        await asyncio.sleep(0.1)
+    await overnight.temporal.get_workflow_handle(workflow_id(campaign.id)).terminate("by mistake")
+    await reattach_campaign(overnight, await campaign.get(), cancel=True)
+    finished = await campaign.wait()
+
+    assert (finished.status, finished.outcomes) == (BatchStatus.CANCELED, {Outcome.CANCELED: 30})
+    assert finished.cancel_requested_at is not None
+    assert await at_the_provider(account) == 2
+
+
 async def test_what_makes_no_sense_is_said_before_anything_is_sent(overnight: Overnight) -> None:
     campaign = await overnight.create_campaign(provider="openai", model=MODELS["openai"], max_batch_entries=2)
     with pytest.raises(EmptyBatchError, match="Campaign"):
