@@ -16,14 +16,14 @@ from overnight.ahead import read_ahead
 from overnight.batches import Batch
 from overnight.contracts import BatchRef, IngestReport
 from overnight.costs import Tariff, tariff
-from overnight.errors import ProviderError, TransientProviderError
+from overnight.errors import IncompleteResultsError, ProviderError, TransientProviderError
 from overnight.fees import NO_FEES, Fees, version_with
 from overnight.handling.failures import full, public, step
 from overnight.handling.heartbeats import heartbeating
 from overnight.ingesting import Positions, Sorter, numbered
 from overnight.log_events import LogEvent
 from overnight.metrics import LINES, count, count_results
-from overnight.notices import Notice, NoticeKind
+from overnight.notices import RESULTS_LOST, Notice, NoticeKind
 from overnight.positions import PositionSet
 from overnight.providers import provider_facts
 from overnight.providers.base import ProviderReport
@@ -102,30 +102,53 @@ class IngestActivities:
         return False
 
     async def _give_up_on_results(self, batch: Batch, error: ProviderError) -> None:
-        text = f"The results that were not read yet are lost; their entries are missing. {public(error)}"
+        text = f"The results that were not read are lost; their entries have no answer. {public(error)}"
         logger.error("batch %s: %s", batch.id, text, extra={"event": LogEvent.RESULTS_LOST})
         await self._store.batches.clear_trouble(batch.id)  # or the step's success would be told as a recovery
         await self._store.results.give_up(batch.id)
         await self._store.batches.record_error(batch.id, storable(f"Results are lost. {full(error)}"[:4000]))
         await self._services.notifiers.notify(
-            Notice(kind=NoticeKind.ATTENTION, batch_id=batch.id, code="results_lost", text=text)
+            Notice(kind=NoticeKind.ATTENTION, batch_id=batch.id, code=RESULTS_LOST, text=text)
         )
 
     async def _ingest(self, batch: Batch, report: ProviderReport) -> None:
+        """Read all lines there are. The rest is waited for, and in the end let go: some providers count lines that they
+        never give. Where no entry is without its line, no rest matters.
+        """
+        try:
+            await self._read(batch, report)
+        except IncompleteResultsError as error:
+            came = await self._store.results.line_counts(batch.id)
+            if came.accepted < batch.entry_count:
+                if await self._may_still_come(batch, is_empty=report.line_count > 0 and came.distinct == 0):
+                    raise
+                # Told before what there is of the rest is taken: behind that, nothing shows that something was lost.
+                await self._give_up_on_results(batch, error)
+            await self._read(batch, report, as_is=True)
+
+    async def _may_still_come(self, batch: Batch, *, is_empty: bool) -> bool:
+        """Where nothing came at all, it is waited for as patiently as for results that are not found."""
+        waited = await self._store.results.awaited(batch.id)
+        if waited < self._services.settings.results_settle:
+            return True
+        return is_empty and not batch.schedule.is_over(await self._store.results.age(batch.id))
+
+    async def _read(self, batch: Batch, report: ProviderReport, *, as_is: bool = False) -> None:
         sorter = await self._sorter(batch)
         position = await self._store.results.position(batch.id)
         # While Postgres takes in one block, the next one is sorted and the one after it is downloaded.
-        lines = read_ahead(self._services.provider(batch.provider).results(report, position))
+        lines = read_ahead(self._services.provider(batch.provider).results(report, position, as_is=as_is))
         progress = {"entries": len(sorter.seen), "of": batch.entry_count}
         async with heartbeating(progress.copy), aclosing(read_ahead(sorter.sorted(lines, position))) as blocks:
             async for block in blocks:
+                if not as_is and block.before.source != block.after.source:
+                    # Behind the first line of the next file nobody reads on in the one before it.
+                    await self._check_count(batch, report.lines_before.get(block.after.source, 0))
                 await self._store.results.write(batch.id, block)
                 _count_lines(batch, block)
-                position, progress["entries"] = block.after, len(sorter.seen)
-        is_empty = report.progress.done and position.offset == 0
-        if is_empty and not batch.schedule.is_over(await self._store.results.age(batch.id)):
-            text = f"{report.progress.done} entries are said to be done, and the results are empty"
-            raise TransientProviderError(batch.provider, "read results", text)
+                progress["entries"] = len(sorter.seen)
+        if not as_is and len(sorter.seen) < report.line_count:
+            await self._check_count(batch, report.line_count)
         logger.info(
             "batch %s: %s of %s entries have a line",
             batch.id,
@@ -133,6 +156,13 @@ class IngestActivities:
             batch.entry_count,
             extra={"event": LogEvent.BATCH_INGESTED},
         )
+
+    async def _check_count(self, batch: Batch, counted: int) -> None:
+        """A file that ends cleanly may have been read before all of it was there."""
+        came = (await self._store.results.line_counts(batch.id)).distinct if counted else 0
+        if came < min(counted, batch.entry_count):
+            text = f"{counted} entries are said to be done, and {came} have a line"
+            raise IncompleteResultsError(batch.provider, text)
 
     async def _sorter(self, batch: Batch) -> Sorter:
         return Sorter(

@@ -205,6 +205,7 @@ class Bench:
             "OVERNIGHT_DATABASE_URL": self.settings.database_url.get_secret_value(),
             "OVERNIGHT_TASK_QUEUE": self.settings.task_queue,
             "OVERNIGHT_LIST_SETTLES": "0.5",
+            "OVERNIGHT_RESULTS_SETTLE": "0.5",
             "OPENAI_API_KEY": "sk-benchmark",
             "OPENAI_BASE_URL": self.settings.openai_base_url,
             "ANTHROPIC_API_KEY": "sk-benchmark",
@@ -237,6 +238,7 @@ async def measure(stack: Stack, names: Sequence[str]) -> list[Row]:
         anthropic_api_key=SecretStr("sk-benchmark"),
         poll_waits=(timedelta(seconds=0.2),),
         list_settles=timedelta(seconds=0.5),
+        results_settle=timedelta(seconds=0.5),
     )
     store = Store.from_settings(settings)
     await store.upgrade()

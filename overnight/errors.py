@@ -38,6 +38,7 @@
     ├── StuckBatchError             in a test: a batch that does not go on by itself
     ├── ProviderError               the provider, or the wire to it
     │   ├── TransientProviderError  waiting mends it
+    │   │   └── IncompleteResultsError  fewer results than the provider counts, or half a line
     │   ├── PermanentProviderError  somebody must mend it: a key, a setting, a limit
     │   └── AmbiguousProviderError  the request may or may not have been accepted
     └── ServerError                 a server of ours
@@ -363,6 +364,8 @@ class ProviderError(OvernightError):
         retry_after: how long the provider asked to wait, where it did.
     """
 
+    _without_status = "no answer"
+
     def __init__(  # noqa: PLR0913 - one argument per fact that somebody on call needs
         self,
         provider: str,
@@ -373,7 +376,7 @@ class ProviderError(OvernightError):
         code: str | None = None,
         retry_after: timedelta | None = None,
     ) -> None:
-        answer = f"HTTP {status}" if status else "no answer"
+        answer = f"HTTP {status}" if status else self._without_status
         super().__init__(f"{provider} {operation}: {answer}{f' ({code})' if code else ''}: {message}")
         self.provider, self.operation, self.message = provider, operation, message
         self.status, self.code, self.retry_after = status, code, retry_after
@@ -389,6 +392,15 @@ class ProviderError(OvernightError):
 
 class TransientProviderError(ProviderError):
     """Waiting mends it: rate limits, overload, timeouts, cut connections of reads."""
+
+
+class IncompleteResultsError(TransientProviderError):
+    """The provider gives fewer results than it counts, or a file that ends within a line: the rest may still come."""
+
+    _without_status = "incomplete"
+
+    def __init__(self, provider: str, message: str) -> None:
+        super().__init__(provider, "read results", message, code="results_incomplete")
 
 
 class PermanentProviderError(ProviderError):

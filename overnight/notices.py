@@ -28,6 +28,10 @@ class NoticeKind(StrEnum):
     """The provider's queue is full; the batch is submitted again later."""
 
 
+RESULTS_LOST = "results_lost"
+"""The code of a notice about paid results that nobody can read. The batch goes on without them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Notice:
     """One thing to know about a batch, or about a campaign. The text holds no prompt, no response and no key."""

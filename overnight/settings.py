@@ -169,6 +169,13 @@ class Settings(BaseSettings):
             "without an answer, a list without our batch proves nothing."
         ),
     ] = timedelta(minutes=2)
+    results_settle: Annotated[
+        Duration,
+        Field(
+            description="How long result lines are waited for that the provider counts and does not give. Then their "
+            "entries are `missing`, and somebody is told. Shorten it for a server that counts too many."
+        ),
+    ] = timedelta(hours=1)
     search_attributes: Annotated[
         bool | None,
         Field(

@@ -101,6 +101,7 @@ def settings(database_url: str, simulator: Running) -> Settings:
         database_url=SecretStr(database_url),
         task_queue=f"overnight-{secrets.token_hex(4)}",
         poll_waits=(timedelta(seconds=0.2),),
+        results_settle=timedelta(0),  # a line that the simulator leaves out never comes
         openai_api_key=SecretStr("sk-test-openai"),
         openai_base_url=simulator.openai_base_url,
         anthropic_api_key=SecretStr("sk-test-anthropic"),

@@ -82,7 +82,7 @@ def _trouble(view: View) -> str:
         return _told(view.trouble, view.batch, view.last_error)
     if view.results_lost:
         return (
-            f"> Results that the provider had cannot be read any more; their entries are missing (`results_lost`).\n>\n"
+            f"> Results that the provider counts cannot be had; their entries are missing (`results_lost`).\n>\n"
             f"> **What to do:** `overnight show {view.batch.batch_id}` has the whole error; "
             f"`overnight retry {view.batch.batch_id}` asks again, and pays again. More in {RUNBOOK}."
         )
@@ -99,7 +99,7 @@ def _told(trouble: Trouble, handled: Handled, last_error: str | None) -> str:
 def advice(trouble: Trouble, handled: Handled) -> str:
     """What a person does about trouble of a kind: the name of the error that a step failed with."""
     match trouble.kind:
-        case "TransientProviderError":
+        case "TransientProviderError" | "IncompleteResultsError":
             return "nothing; it is waited out, and tried again by itself."
         case "AmbiguousProviderError" | "StillInDoubtError":
             return (

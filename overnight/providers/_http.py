@@ -18,13 +18,14 @@ import httpx
 from overnight.errors import (
     AmbiguousProviderError,
     ConfigurationError,
+    IncompleteResultsError,
     PermanentProviderError,
     ProviderError,
     TransientProviderError,
 )
 from overnight.providers._faults import Dialect, Repeat, error_class, silence_class
 from overnight.providers._headers import instant, is_rest, retry_after
-from overnight.providers._jsonl import BOM, LineSplitter
+from overnight.providers._jsonl import BOM, LineSplitter, can_be_whole
 from overnight.providers._transport import in_large_pieces
 from overnight.providers.base import LineBlock, ResultPosition
 from overnight.spans import provider_call
@@ -176,11 +177,17 @@ class Api:
         call = _Call(operation=operation, method="POST", path=path, body=body, repeat=Repeat.PAID_ANSWER)
         return await self._answer(call, needs)
 
-    async def lines(self, operation: str, path: str, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
+    async def lines(
+        self, operation: str, path: str, position: ResultPosition, *, as_is: bool = False
+    ) -> AsyncGenerator[LineBlock, None]:
         """Stream the lines of a result file behind a position.
 
         Only the rest of the file is asked for. A server that sends all of it instead is read from the beginning, and
         the bytes that are skipped cost little beside those that were stored already.
+
+        Raises:
+            IncompleteResultsError: unless taken `as_is`: the file ends within a line, which is not given then, for a
+                position behind half a line would make two bad lines of one good one; or it ends before the position.
         """
         async with self._download(operation, path, position.offset) as (start, chunks):
             splitter, is_first = LineSplitter(position, start=start), True
@@ -190,13 +197,13 @@ class Api:
                     is_first = False
                 if block := splitter.feed(chunk):
                     yield block
-        if splitter.missing:
-            raise self._error(
-                TransientProviderError,
-                operation,
-                f"the file is {splitter.missing} bytes shorter than what was read before",
+        if splitter.missing and not as_is:
+            raise IncompleteResultsError(
+                self._dialect.provider, f"the file is {splitter.missing} bytes shorter than what was read before"
             )
         if block := splitter.finish():
+            if not as_is and not can_be_whole(block.lines[-1]):
+                raise IncompleteResultsError(self._dialect.provider, "the file ends within a line")
             yield block
 
     @asynccontextmanager

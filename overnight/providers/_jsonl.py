@@ -4,6 +4,7 @@ Lines end at a line feed and nowhere else: answers may hold U+2028, U+0085 and o
 takes for line ends, unescaped, and that is valid JSON.
 """
 
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
@@ -99,6 +100,17 @@ class LineSplitter:
 
     def _position(self) -> ResultPosition:
         return ResultPosition(source=self._source, offset=self._offset)
+
+
+def can_be_whole(line: bytes) -> bool:
+    """Whether a last line without a line end can be all of its line: no beginning of a JSON object is JSON."""
+    try:
+        json.loads(line.decode("utf-8", "replace"))
+    except RecursionError:
+        return line.rstrip().endswith(b"}")
+    except ValueError:
+        return False
+    return True
 
 
 async def gathered(blocks: AsyncIterator[LineBlock], *, size: int | None = None) -> AsyncGenerator[LineBlock, None]:

@@ -164,7 +164,9 @@ class Anthropic(AnthropicFacts):
 
     async def _first_lines(self, batch_id: str) -> AsyncGenerator[bytes, None]:
         position, left = ResultPosition(source="results"), LINES_OF_PROOF
-        async with aclosing(self._api.lines("look for our batch", _path(batch_id) + "/results", position)) as blocks:
+        path = _path(batch_id) + "/results"
+        # Half a line can prove it as well as a whole one.
+        async with aclosing(self._api.lines("look for our batch", path, position, as_is=True)) as blocks:
             async for block in blocks:
                 for line in block.lines[:left]:
                     yield line
@@ -189,12 +191,15 @@ class Anthropic(AnthropicFacts):
         result = {"type": "succeeded", "message": message}
         return json.dumps({"custom_id": wire_id(line.custom_id, token), "result": result}).encode()
 
-    async def results(self, report: ProviderReport, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
+    async def results(
+        self, report: ProviderReport, position: ResultPosition, *, as_is: bool = False
+    ) -> AsyncGenerator[LineBlock, None]:
         """By the path that we know. `results_url` may point to another host, behind a gateway or out of malice, and
         our key must not go there.
         """
         start = ResultPosition(source="results", offset=position.offset)
-        lines = self._api.lines("read results", _path(report.provider_batch_id) + "/results", start)
+        path = _path(report.provider_batch_id) + "/results"
+        lines = self._api.lines("read results", path, start, as_is=as_is)
         async for block in gathered(lines):
             yield block
 
@@ -275,6 +280,7 @@ def status_of(batch: Mapping[str, Any]) -> BatchStatus:
 def _report(batch: Mapping[str, Any]) -> ProviderReport:
     counts = _counts(batch)
     total = sum(counts.values())
+    done = total - counts["processing"]
     return ProviderReport(
         provider_batch_id=batch["id"],
         status=status_of(batch),
@@ -282,8 +288,9 @@ def _report(batch: Mapping[str, Any]) -> ProviderReport:
         # Everything counts as processing until the whole batch has ended: `done` jumps from nothing to all.
         progress=Progress(
             total=total,
-            done=total - counts["processing"],
+            done=done,
             failed=counts["errored"] + counts["canceled"] + counts["expired"],
         ),
         details={"request_counts": counts},
+        line_count=done,  # what was canceled or expired has a line, too
     )

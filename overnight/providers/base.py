@@ -112,6 +112,9 @@ class ProviderReport:
     Attributes:
         status_word: the provider's own word, for logs and people.
         details: what the adapter needs later in order to find the results; JSON values only.
+        line_count: how many result lines there are at the least, going by the provider's counts; 0 where these say
+            nothing.
+        lines_before: how many of them are read before the first line of a source, for sources that are not the first.
         failure_code: the provider's code when the batch as a whole was refused or broke.
     """
 
@@ -120,6 +123,8 @@ class ProviderReport:
     status_word: str
     progress: Progress
     details: Mapping[str, Any] = field(default_factory=dict)
+    line_count: int = 0
+    lines_before: Mapping[str, int] = field(default_factory=dict)
     failure_code: str | None = None
     failure_reason: str | None = None
 
@@ -134,7 +139,8 @@ class ResultPosition:
 
     Attributes:
         source: which of the provider's result files.
-        offset: bytes of that file, always at the end of a line. Result files never change once a batch is over.
+        offset: bytes of that file, always at the end of a line. A result file can be shown shorter than it is, or grow,
+            for a while after the batch's end; what is there once never changes.
     """
 
     source: str = ""
@@ -439,8 +445,20 @@ class Provider(ProviderFacts, Protocol):
         """
         ...
 
-    def results(self, report: ProviderReport, position: ResultPosition) -> AsyncIterator[LineBlock]:
-        """Stream the result lines behind a position: every result file that exists, in any terminal status."""
+    def results(
+        self, report: ProviderReport, position: ResultPosition, *, as_is: bool = False
+    ) -> AsyncIterator[LineBlock]:
+        """Stream the result lines behind a position: every result file that exists, in any terminal status.
+
+        Args:
+            report: of a fresh look at the batch.
+            position: how far they are read already.
+            as_is: take what there is, because nothing more is expected.
+
+        Raises:
+            IncompleteResultsError: unless taken as it is: a file is missing, ends within a line, or is shorter than
+                what was read of it. Whole lines before that place come first.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -13,7 +12,7 @@ from uuid import UUID
 import httpx
 
 from overnight.batches import BatchStatus, Progress
-from overnight.errors import MissingKeyError, TransientProviderError
+from overnight.errors import IncompleteResultsError, MissingKeyError
 from overnight.providers._canceling import cancel_or_look
 from overnight.providers._faults import Dialect, Fault
 from overnight.providers._http import Api, Body, json_body, whole
@@ -26,12 +25,10 @@ from overnight.settings import Settings
 CLOCK_SKEW = timedelta(minutes=10)
 """By how much OpenAI's clock may be behind ours before `find` overlooks our own batch."""
 
-FILES_AWAITED = timedelta(hours=1)
-"""How long after its end a batch may be without the ids of files that its counts speak of. Seen: seconds."""
-
 PAGE = 100
 FILES_PAGE = 1_000
 BATCH = {"id": str, "status": str}
+RESULT_FILES = ("output_file_id", "error_file_id")
 
 ANSWERS: Mapping[str, Mapping[str, type]] = {
     RESPONSES: {"output": list},
@@ -39,8 +36,6 @@ ANSWERS: Mapping[str, Mapping[str, type]] = {
     EMBEDDINGS: {"data": list},
 }
 """Without which an answer is none."""
-
-ENDS = ("completed_at", "cancelled_at", "expired_at", "failed_at")
 
 FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """They come with a 429 and mean an account without money."""
@@ -106,7 +101,7 @@ class OpenAI(OpenAIFacts):
     async def forget(self, provider_batch_id: str, uploads: Collection[str]) -> None:
         """The files alone: OpenAI has no call that deletes a batch."""
         details = (await self.fetch(provider_batch_id)).details
-        results = [details[key] for key in ("output_file_id", "error_file_id") if key in details]
+        results = [details[key] for key in RESULT_FILES if key in details]
         for file_id in (*uploads, *results):
             await self.delete_upload(file_id)
 
@@ -171,13 +166,15 @@ class OpenAI(OpenAIFacts):
         response = {"status_code": HTTPStatus.OK, "body": body}
         return json.dumps({"custom_id": line.custom_id, "response": response, "error": None}).encode()
 
-    async def results(self, report: ProviderReport, position: ResultPosition) -> AsyncGenerator[LineBlock, None]:
-        files = _result_files(report)
+    async def results(
+        self, report: ProviderReport, position: ResultPosition, *, as_is: bool = False
+    ) -> AsyncGenerator[LineBlock, None]:
+        files = _result_files(report, as_is=as_is)
         reached = list(files).index(position.source) if position.source in files else 0
         for source in list(files)[reached:]:
             start = position if source == position.source else ResultPosition(source=source)
             path = f"/files/{quote(files[source], safe='')}/content"
-            async for block in gathered(self._api.lines(f"read {source} file", path, start)):
+            async for block in gathered(self._api.lines(f"read {source} file", path, start, as_is=as_is)):
                 yield block
 
 
@@ -223,26 +220,23 @@ def _is_ours(batch: Mapping[str, Any], submission: Submission) -> bool:
 
 def _report(batch: Mapping[str, Any]) -> ProviderReport:
     counts = as_object(batch.get("request_counts"))
-    failed = count(counts.get("failed"))
+    completed, failed = count(counts.get("completed")), count(counts.get("failed"))
     code, reason = _failure(as_list(as_object(batch.get("errors")).get("data")))
+    status = status_of(batch["status"])
     return ProviderReport(
         provider_batch_id=batch["id"],
-        status=status_of(batch["status"]),
+        status=status,
         status_word=batch["status"].lower(),
         # Their `completed` leaves the failed out; our `done` is all that is no longer open.
-        progress=Progress(
-            total=count(counts.get("total")), done=count(counts.get("completed")) + failed, failed=failed
-        ),
-        details=_details(batch),
+        progress=Progress(total=count(counts.get("total")), done=completed + failed, failed=failed),
+        details={key: batch[key] for key in RESULT_FILES if as_text(batch.get(key))},
+        # What failed has a line of its own, unless it is the whole input that failed its checks. Servers that put
+        # these lines into the output file keep the second promise all the more.
+        line_count=completed if status is BatchStatus.FAILED else completed + failed,
+        lines_before={"error": completed},
         failure_code=code,
         failure_reason=reason,
     )
-
-
-def _details(batch: Mapping[str, Any]) -> dict[str, Any]:
-    files = {key: batch[key] for key in ("output_file_id", "error_file_id") if as_text(batch.get(key))}
-    ends = [moment for key in ENDS if isinstance(moment := batch.get(key), int | float)]
-    return files | ({"over_at": max(ends)} if ends else {})
 
 
 def _failure(errors: list[Any]) -> tuple[str | None, str | None]:
@@ -261,29 +255,22 @@ def _line_number(fault: Mapping[str, Any]) -> str:
     return f"line {number}: " if (number := count(fault.get("line"))) else ""
 
 
-def _result_files(report: ProviderReport) -> dict[str, str]:
+def _result_files(report: ProviderReport, *, as_is: bool) -> dict[str, str]:
     """The files that exist, in the order in which they are read.
 
     A batch that is over can be without its file ids for a moment, and its counts tell: completed entries are in the
     output file, failed ones in the error file (some compatible servers put them into the output file). So long as a
-    file is awaited, the batch has to be fetched again; an hour after the end it will not come any more, and what there
-    is has to do. One that completed has a file, even where its counts do not say so yet; one that failed its checks, or
-    was canceled or expired with all counts at zero, has none and never will.
+    file is awaited, the batch has to be fetched again. One that completed has a file, even where its counts do not say
+    so yet; one that failed its checks, or was canceled or expired with all counts at zero, has none and never will.
     """
     named = {source: as_text(report.details.get(f"{source}_file_id")) for source in ("output", "error")}
     files = {source: file for source, file in named.items() if file}
     completed = report.progress.done - report.progress.failed
     answered = report.progress.done > 0 or report.status is BatchStatus.ENDED
     missing = (completed > 0 and "output" not in files) or (answered and not files)
-    if missing and report.status is not BatchStatus.FAILED and _may_still_come(report):
+    if missing and report.status is not BatchStatus.FAILED and not as_is:
         counts = f"{completed} completed and {report.progress.failed} failed entries"
-        raise TransientProviderError(
-            OpenAIFacts.name, "read results", f"{counts}, and the files' ids are not there yet; fetch the batch again"
+        raise IncompleteResultsError(
+            OpenAIFacts.name, f"{counts}, and the files' ids are not there yet; fetch the batch again"
         )
     return files
-
-
-def _may_still_come(report: ProviderReport) -> bool:
-    """A server that does not say when the batch ended gets no benefit of the doubt: the counts speak of paid lines."""
-    over_at = report.details.get("over_at")
-    return not isinstance(over_at, int | float) or time.time() < over_at + FILES_AWAITED.total_seconds()

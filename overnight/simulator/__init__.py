@@ -19,6 +19,7 @@ from overnight.simulator.faults import (
     LineEffect,
     ListLagEffect,
     Match,
+    ShortEffect,
     StatusEffect,
     read_faults,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "Responder",
     "Running",
     "ScriptedAnswer",
+    "ShortEffect",
     "SimulatorConfig",
     "Stages",
     "StateInUseError",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from overnight.simulator.faults import (
     LineEffect,
     ListLagEffect,
     PinnedEffect,
+    ShortEffect,
     StatusEffect,
     passive,
 )
@@ -54,6 +56,7 @@ class Call:
     client: str
     """A digest of the key: enough to count by, useless to anyone who finds it."""
     list_lag: float = 0.0
+    short: ShortEffect | None = None
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -65,6 +68,7 @@ class _Meeting:
 
     delay: float = 0.0
     list_lag: float = 0.0
+    short: ShortEffect | None = None
     effect: StatusEffect | HtmlEffect | DropEffect | CutEffect | None = None
 
     def add(self, effect: Any) -> None:
@@ -72,6 +76,8 @@ class _Meeting:
             self.delay += effect.seconds
         elif isinstance(effect, ListLagEffect):
             self.list_lag = max(self.list_lag, effect.seconds)
+        elif isinstance(effect, ShortEffect):
+            self.short = self.short or effect
         else:
             self.effect = effect
 
@@ -127,6 +133,7 @@ class Operation:
             request_id=f"req_{uuid4().hex[:24]}",
             client=hashlib.sha256(key.encode()).hexdigest()[:12] if key else "nobody",
             list_lag=meeting.list_lag,
+            short=meeting.short,
         )
         out = _Sender(request, send, self._id_header(call), functools.partial(self._count, call))
         await asyncio.sleep(meeting.delay)
@@ -273,7 +280,7 @@ class _Sender:
 
 def send_file(call: Call, path: Path, media_type: str) -> Response:
     """A file by chunks: from its beginning, or from where the call wants it, if that is what this simulator does."""
-    size = path.stat().st_size
+    size = path.stat().st_size if call.short is None else _shortened(path, call.short)
     asked = RANGE.fullmatch(call.request.headers.get("range", "")) if call.simulator.config.ranges else None
     start = int(asked[1]) if asked else 0
     if asked and start >= size:
@@ -281,14 +288,21 @@ def send_file(call: Call, path: Path, media_type: str) -> Response:
 
     async def chunks() -> AsyncIterator[bytes]:
         async with await anyio.open_file(path, "rb") as source:
-            await source.seek(start)
-            while chunk := await source.read(CHUNK):
+            left = size - await source.seek(start)
+            while chunk := await source.read(min(CHUNK, left)):
+                left -= len(chunk)
                 yield chunk
 
     headers = {"content-length": str(size - start)}
     if asked:
         headers["content-range"] = f"bytes {start}-{size - 1}/{size}"
     return StreamingResponse(chunks(), status_code=206 if asked else 200, media_type=media_type, headers=headers)
+
+
+def _shortened(path: Path, short: ShortEffect) -> int:
+    with path.open("rb") as lines:
+        size = sum(len(line) for line in itertools.islice(lines, short.lines))
+        return size + (len(next(lines, b"")) // 2 if short.half_line else 0)
 
 
 async def body_object(call: Call) -> dict[str, Any]:

@@ -77,6 +77,16 @@ class CutEffect(Spec):
     after_bytes: int = Field(default=0, ge=0)
 
 
+class ShortEffect(Spec):
+    """A result file ends early, and its length says that this is all; other faults still meet the call."""
+
+    kind: Literal["short"] = "short"
+    lines: int = Field(default=0, ge=0)
+    """So many lines come."""
+    half_line: bool = False
+    """And then half of the next one."""
+
+
 class DelayEffect(Spec):
     """Answers late; other faults still meet the call."""
 
@@ -148,7 +158,15 @@ class LineEffect(Spec):
 
 PinnedEffect = Annotated[BatchEffect | LineEffect, Field(discriminator="kind")]
 Effect = Annotated[
-    StatusEffect | HtmlEffect | DropEffect | CutEffect | DelayEffect | ListLagEffect | BatchEffect | LineEffect,
+    StatusEffect
+    | HtmlEffect
+    | DropEffect
+    | CutEffect
+    | ShortEffect
+    | DelayEffect
+    | ListLagEffect
+    | BatchEffect
+    | LineEffect,
     Field(discriminator="kind"),
 ]
 
@@ -193,7 +211,7 @@ class LiveFault(Spec):
 
 def passive(effect: Any) -> bool:
     """Effects that change a call without answering it."""
-    return isinstance(effect, DelayEffect | ListLagEffect)
+    return isinstance(effect, ShortEffect | DelayEffect | ListLagEffect)
 
 
 def pinned_share(effects: Sequence[BatchEffect | LineEffect], *hows: str) -> float | None:

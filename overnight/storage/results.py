@@ -69,6 +69,11 @@ class LineCounts:
     malformed: int
     without_line: int
 
+    @property
+    def distinct(self) -> int:
+        """Lines that are no repetition of another: as many as the provider can have counted."""
+        return self.accepted + self.unknown + self.malformed
+
 
 _NO_LINE = {
     BatchStatus.CANCELED: (
@@ -160,6 +165,15 @@ class ResultStore:
             for stray in block.strays:
                 row = (batch_id, source, ends_at, stray.number, stray.kind, stray.custom_id, stray.line)
                 await copy.write_row(row)
+
+    async def awaited(self, batch_id: UUID) -> timedelta:
+        """Note that results are incomplete, and say for how long they have been, by the clock that noted it first."""
+        since = func.coalesce(batches.c.results_awaited_since, func.now())
+        note = update(batches).where(batches.c.id == batch_id).values(results_awaited_since=since)
+        waited = cast(func.now() - batches.c.results_awaited_since, Interval)
+        async with self._engine.begin() as connection:
+            found: timedelta = (await connection.execute(note.returning(waited))).scalar_one()
+        return found
 
     async def give_up(self, batch_id: UUID) -> None:
         """Results that the provider has, or had, cannot be read any more: a person must know, also when all is over."""

@@ -174,6 +174,11 @@ batches = Table(
         DateTime(timezone=True),
         comment="when results were given up that the provider had and nobody can read",
     ),
+    Column(
+        "results_awaited_since",
+        DateTime(timezone=True),
+        comment="when the provider was first seen to give fewer result lines than it counts",
+    ),
     Column("provider_batch_id", Text),
     Column("provider_details", JSONB, nullable=False, server_default=text("'{}'")),
     Column("progress_total", Integer, nullable=False, server_default=text("0")),

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from overnight.batches import Batch
 from overnight.client import BatchHandle, Overnight
 from overnight.errors import StuckBatchError
-from overnight.notices import Notice, NoticeKind
+from overnight.notices import RESULTS_LOST, Notice, NoticeKind
 from overnight.settings import Settings
 from overnight.storage.store import Store
 
@@ -27,7 +27,7 @@ class Troubles:
 
     async def notify(self, notice: Notice) -> None:
         """Keep it for whoever waits for this batch."""
-        if notice.kind is NoticeKind.ATTENTION:
+        if notice.kind is NoticeKind.ATTENTION and notice.code != RESULTS_LOST:
             self._told[notice.batch_id].append(notice)
 
     def next(self, batch_id: UUID) -> Notice | None:

@@ -23,6 +23,7 @@ from overnight.contracts import (
     PollRequest,
 )
 from overnight.handling import handler_activities
+from overnight.notices import Notice
 
 MODELS = {"openai": "gpt-5.4-mini", "anthropic": "claude-haiku-4-5"}
 RESULTS = {"openai": "files.content", "anthropic": "batches.results"}
@@ -55,6 +56,9 @@ class AtTheProvider:
         fault = {"match": {"provider": provider, "operation": operation, **match}, "effect": effect}
         (await self.http.post("/_simulator/faults", json=fault)).raise_for_status()
 
+    async def heal(self) -> None:
+        (await self.http.delete("/_simulator/faults")).raise_for_status()
+
     async def advance(self, seconds: float) -> None:
         (await self.http.post("/_simulator/advance", json={"seconds": seconds})).raise_for_status()
 
@@ -64,6 +68,16 @@ class AtTheProvider:
         for call in (await self.http.get("/_simulator/state")).json()["calls"]:
             found[call["operation"]] += call["count"]
         return found
+
+
+class Hears:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+
+    async def notify(self, notice: Notice) -> None:
+        self.notices.append(notice)
 
 
 class Steps:

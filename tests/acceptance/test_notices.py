@@ -8,22 +8,12 @@ from temporalio.exceptions import ApplicationError
 
 from activities import Services
 from overnight import BatchFilter, Outcome, Overnight
-from overnight.notices import Notice, NoticeKind
+from overnight.notices import NoticeKind
 from overnight.settings import Settings
 from overnight.storage.store import Store
-from tests.acceptance.stage import RESULTS, AtTheProvider, Steps
+from tests.acceptance.stage import RESULTS, AtTheProvider, Hears, Steps
 
 GONE = {"kind": "status", "status": 404}
-
-
-class Hears:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notices: list[Notice] = []
-
-    async def notify(self, notice: Notice) -> None:
-        self.notices.append(notice)
 
 
 async def test_results_that_are_lost_are_not_told_as_a_recovery(

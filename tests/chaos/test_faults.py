@@ -1,7 +1,7 @@
 """Every fault of the provider and of the wire, one at a time and all together: paid once, and nothing paid is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from tests.chaos.faults_stage import SIZE, Expected, Stage, check, set_up, worki
 
 BOTH = ("openai", "anthropic")
 WAITED = [NoticeKind.WAITING, NoticeKind.RECOVERED]
+GAVE_UP = [NoticeKind.WAITING, NoticeKind.ATTENTION]
 ASKED_FOR_HELP = [NoticeKind.ATTENTION, NoticeKind.RECOVERED]
 ALL = {Outcome.SUCCEEDED: SIZE}
 HALF = SIZE // 2
@@ -33,7 +34,11 @@ def simulator_config(request: pytest.FixtureRequest) -> SimulatorConfig:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    quick = {"poll_waits": (timedelta(seconds=0.15),), "list_settles": timedelta(seconds=0.4)}
+    quick = {
+        "poll_waits": (timedelta(seconds=0.15),),
+        "list_settles": timedelta(seconds=0.4),
+        "results_settle": timedelta(seconds=0.5),
+    }
     return settings.model_copy(update=quick)
 
 
@@ -74,11 +79,13 @@ def ends(status: BatchStatus, *script: Any, providers: tuple[str, ...] = BOTH, *
     return Fault(script=list(script), providers=providers, expected=Expected(status=status, **expected))
 
 
-def spoils(*script: Any, strays: dict[str, int] | None = None, **outcomes: int) -> Fault:
+def spoils(
+    *script: Any, strays: dict[str, int] | None = None, told: Sequence[NoticeKind] = (), **outcomes: int
+) -> Fault:
     """Bad lines, which spoil their own entries and no other."""
     spoiled = {Outcome(word): count for word, count in outcomes.items()}
     found = {Outcome.SUCCEEDED: SIZE - sum(spoiled.values()), **spoiled}
-    return Fault(script=list(script), expected=Expected(outcomes=found, strays=strays or {}, told=[]))
+    return Fault(script=list(script), expected=Expected(outcomes=found, strays=strays or {}, told=[*told]))
 
 
 HALF_EXPIRED = {Outcome.SUCCEEDED: HALF, Outcome.EXPIRED: HALF}
@@ -151,6 +158,7 @@ FAULTS = {
     "results answered with nothing and status 200": heals(
         effect("html", "results", status=200, body="", content_type="application/octet-stream")
     ),
+    "results that end early and say that this is all": heals(effect("short", "results", lines=10, half_line=True)),
     "results refused with 500 and then dropped": heals(
         effect("status", "results", status=500), effect("dropped", "results")
     ),
@@ -158,7 +166,7 @@ FAULTS = {
     "files that are named late": heals(whole("late_files", seconds=1.5), providers=("openai",)),
     # Lines.
     "lines twice": spoils(lines("duplicate", 5), strays={"duplicate": 5}),
-    "lines that never come": spoils(lines("missing", 5), missing=5),
+    "lines that never come": spoils(lines("missing", 5), missing=5, told=GAVE_UP),
     "lines for entries that nobody sent": spoils(lines("unknown_id", 5), strays={"unknown": 5}),
     "lines cut in the middle": spoils(lines("malformed", 5), strays={"malformed": 5}, missing=5),
     "lines of every wrong shape": Fault(script=[lines("wrong_shape", 10)], expected=Expected(strays={"malformed": 6})),

@@ -104,6 +104,27 @@ def test_a_cut_ends_the_body_after_so_many_bytes(bench: Bench, operation: str) -
     assert b"".join(got) == whole[:700] != whole
 
 
+@pytest.mark.parametrize("behind_it", [200, 416])
+@pytest.mark.parametrize("operation", ["files.content", "batches.results"])
+def test_a_short_file_ends_cleanly_where_it_is_said_to(simulate: Simulate, operation: str, behind_it: int) -> None:
+    bench = simulate(ranges=behind_it == 416)
+    for call, half_line in enumerate((False, True)):
+        effect = {"kind": "short", "lines": 3, "half_line": half_line}
+        bench.fault(effect, operation=operation, skip=2 * call, times=2)
+    if operation == "files.content":
+        path = f"/v1/files/{bench.openai_ended(openai_entries()).output_file_id}/content"
+    else:
+        path = f"/v1/messages/batches/{bench.anthropic_ended(anthropic_entries()).id}/results"
+    behind = {"range": "bytes=1000000-"}
+    answers = [bench.http.get(path, headers=headers) for headers in ({}, behind) * 2]
+    whole = bench.http.get(path).content
+    assert [answer.status_code for answer in answers] == [200, behind_it] * 2
+    lines = whole.splitlines(keepends=True)
+    three, half = b"".join(lines[:3]), len(lines[3]) // 2
+    assert (answers[0].content, answers[2].content) == (three, three + lines[3][:half])
+    assert [answer.headers["content-length"] for answer in answers[::2]] == [str(len(three)), str(len(three) + half)]
+
+
 def test_a_delay_comes_before_the_answer_and_lets_other_faults_through(bench: Bench) -> None:
     bench.fault({"kind": "delay", "seconds": 0.3}, operation="batches.list")
     bench.fault({"kind": "status", "status": 503}, operation="batches.list", times=1)

@@ -8,6 +8,7 @@ import pytest
 from overnight.errors import (
     AmbiguousProviderError,
     ConfigurationError,
+    IncompleteResultsError,
     PermanentProviderError,
     ProviderError,
     TransientProviderError,
@@ -248,9 +249,10 @@ async def test_an_error_of_the_database_in_the_middle_of_a_body_passes_through()
         await api(httpx.Response(200)).create("create", "/x", body=body, needs={})
 
 
-async def lines_of(answer: Any, offset: int = 0) -> list[bytes]:
+async def lines_of(answer: Any, offset: int = 0, *, as_is: bool = False) -> list[bytes]:
     position = ResultPosition(source="results", offset=offset)
-    return [line async for block in api(answer).lines("read", "/x", position) for line in block.lines]
+    blocks = api(answer).lines("read", "/x", position, as_is=as_is)
+    return [line async for block in blocks for line in block.lines]
 
 
 async def test_a_download_that_ends_short_is_not_taken_for_the_whole_file() -> None:
@@ -260,8 +262,31 @@ async def test_a_download_that_ends_short_is_not_taken_for_the_whole_file() -> N
 
 
 async def test_a_file_shorter_than_what_was_read_before_is_not_the_same_file() -> None:
-    with pytest.raises(TransientProviderError, match="shorter"):
+    with pytest.raises(IncompleteResultsError, match="shorter"):
         await lines_of(httpx.Response(200, content=b"{}\n"), offset=6)
+    assert await lines_of(httpx.Response(200, content=b"{}\n"), offset=6, as_is=True) == []
+
+
+@pytest.mark.parametrize("half", [b'{"n":', b'{"n":1', b'{"n":"1', b"{", b'{"t":"\xf0\x9f', b'{"n":' * 200_000])
+async def test_half_a_line_at_the_end_of_a_file_is_not_taken_for_a_whole_one(half: bytes) -> None:
+    came: list[bytes] = []
+
+    async def read() -> None:
+        async for block in api(httpx.Response(200, content=b"{}\n" + half)).lines("read", "/x", ResultPosition()):
+            came.extend(block.lines)
+
+    with pytest.raises(IncompleteResultsError, match="within a line"):
+        await read()
+    assert came == [b"{}"]
+    assert await lines_of(httpx.Response(200, content=b"{}\n" + half), as_is=True) == [b"{}", half]
+
+
+@pytest.mark.parametrize("last", [b'{"n":1}', b'{"n":NaN}\r', b'{"n":"\xff\\ud800"} ', b'{"n":' * 200_000 + b"1}"])
+async def test_a_last_line_that_is_whole_needs_no_line_end_and_may_get_one_later(last: bytes) -> None:
+    file = b"{}\n" + last
+    assert await lines_of(httpx.Response(200, content=file), offset=3) == [last.removesuffix(b"\r")]
+    grown = httpx.Response(200, content=file + b"\n{}\n")
+    assert await lines_of(grown, offset=len(file)) == [b"{}"]
 
 
 async def test_a_maintenance_page_is_not_a_result_file() -> None:

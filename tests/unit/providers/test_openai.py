@@ -1,5 +1,4 @@
 import json
-import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overnight.batches import BatchStatus, Outcome, Progress, Usage
-from overnight.errors import PermanentProviderError, RequestError, ResponseError, TransientProviderError
+from overnight.errors import (
+    IncompleteResultsError,
+    PermanentProviderError,
+    RequestError,
+    ResponseError,
+)
 from overnight.providers._openai_facts import STATUSES, OpenAIFacts, status_of
 from overnight.providers.base import (
     EntryLine,
@@ -197,7 +201,8 @@ async def test_a_report_carries_counts_and_files(openai: OpenAI, fake: Any) -> N
     report = await openai.fetch("batch/1")
     assert fake.asked == ["GET /v1/batches/batch%2F1"]
     assert report.progress == Progress(total=10, done=9, failed=2)
-    assert report.details == {"output_file_id": "f-o", "over_at": 1795270000}
+    assert report.details == {"output_file_id": "f-o"}
+    assert (report.line_count, report.lines_before) == (9, {"error": 7})
 
 
 async def test_a_batch_that_failed_its_checks_says_where(openai: OpenAI, fake: Any) -> None:
@@ -211,7 +216,7 @@ async def test_a_batch_that_failed_its_checks_says_where(openai: OpenAI, fake: A
 async def test_a_report_survives_odd_fields(openai: OpenAI, fake: Any) -> None:
     fake.then(batch(request_counts=[1], errors={"data": ["x", {"code": 7}]}, output_file_id=7))
     report = await openai.fetch("batch_1")
-    assert (report.progress, report.details) == (Progress(), {})
+    assert (report.progress, report.details, report.line_count) == (Progress(), {}, 0)
 
 
 @pytest.mark.parametrize("status", [400, 409])
@@ -243,8 +248,11 @@ def report(
     )
 
 
-async def read(openai: OpenAI, of: ProviderReport, position: ResultPosition) -> list[tuple[bytes, str]]:
-    return [(raw, block.position.source) async for block in openai.results(of, position) for raw in block.lines]
+async def read(
+    openai: OpenAI, of: ProviderReport, position: ResultPosition, *, as_is: bool = False
+) -> list[tuple[bytes, str]]:
+    blocks = openai.results(of, position, as_is=as_is)
+    return [(raw, block.position.source) async for block in blocks for raw in block.lines]
 
 
 async def test_both_files_are_read_output_first(openai: OpenAI, fake: Any) -> None:
@@ -273,23 +281,26 @@ async def test_whatever_files_an_unfinished_batch_owns_are_read(openai: OpenAI, 
 
 @pytest.mark.parametrize("status", [BatchStatus.ENDED, BatchStatus.CANCELED, BatchStatus.EXPIRED])
 @pytest.mark.parametrize("early", [{"completed": 1}, {"failed": 1}, {"completed": 1, "failed": 1, "error": "f"}])
-async def test_a_batch_whose_files_are_late_is_asked_again_for_an_hour(
+async def test_a_batch_whose_files_are_late_is_asked_again_until_what_there_is_has_to_do(
     openai: OpenAI, fake: Any, early: dict[str, Any], status: BatchStatus
 ) -> None:
-    for over_at in ({}, {"over_at": int(time.time()) - 60}):
-        late = report(status, **early)
-        late = replace(late, details=late.details | over_at)
-        with pytest.raises(TransientProviderError, match="not there yet"):
-            await read(openai, late, ResultPosition())
+    # Going by the worker's clock, the batch ended long ago.
+    late = replace(report(status, **early), details=report(status, **early).details | {"over_at": 1_000_000_000})
+    with pytest.raises(IncompleteResultsError, match="not there yet"):
+        await read(openai, late, ResultPosition())
     fake.then(httpx.Response(200, content=b""))
-    lost = replace(late, details=late.details | {"over_at": int(time.time()) - 4000})
-    assert await read(openai, lost, ResultPosition()) == []
+    assert await read(openai, late, ResultPosition(), as_is=True) == []
+
+
+async def test_what_failed_its_checks_is_promised_no_lines(openai: OpenAI, fake: Any) -> None:
+    fake.then(batch(status="failed", request_counts={"total": 10, "completed": 0, "failed": 10}))
+    assert (await openai.fetch("batch_1")).line_count == 0
 
 
 async def test_a_completed_batch_without_counts_and_files_is_asked_again_and_a_canceled_one_is_empty(
     openai: OpenAI,
 ) -> None:
-    with pytest.raises(TransientProviderError, match="fetch the batch again"):
+    with pytest.raises(IncompleteResultsError, match="fetch the batch again"):
         await read(openai, report(), ResultPosition())
     assert await read(openai, report(BatchStatus.CANCELED), ResultPosition()) == []
 

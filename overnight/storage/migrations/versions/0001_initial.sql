@@ -93,6 +93,7 @@ create table overnight.batches (
     handler_dispatched_at timestamptz,
     pruned_at timestamptz,
     results_lost_at timestamptz,
+    results_awaited_since timestamptz,
     provider_batch_id text,
     provider_details jsonb default '{}' not null,
     progress_total integer default 0 not null,
@@ -133,6 +134,7 @@ comment on column overnight.batches.number is '1, 2, ... within its campaign';
 comment on column overnight.batches.round is 'of its campaign: which time its entries are asked';
 comment on column overnight.batches.workflow_id is 'the one workflow that may run this batch';
 comment on column overnight.batches.results_lost_at is 'when results were given up that the provider had and nobody can read';
+comment on column overnight.batches.results_awaited_since is 'when the provider was first seen to give fewer result lines than it counts';
 comment on column overnight.batches.last_error is 'a step''s newest failure, in full: it may quote entries, so it stays here';
 comment on column overnight.batches.trouble_code is 'what keeps a step from succeeding, while something does';
 comment on column overnight.batches.outcomes is 'entries per outcome';
