@@ -125,10 +125,10 @@ async def test_lines_that_are_counted_and_never_come_are_let_go_after_an_hour_of
     assert [found.id for found in await steps.overnight.batches(BatchFilter(needs_attention=True))] == [batch.id]
 
 
-@providers
-async def test_half_a_line_that_stays_half_is_lost_and_said_to_be_whatever_dies_meanwhile(
-    steps: Steps, store: Store, account: AtTheProvider, hears: Hears, provider: str
+async def test_half_a_line_that_stays_half_is_lost_and_said_to_be_whatever_goes_wrong_meanwhile(
+    steps: Steps, store: Store, account: AtTheProvider, hears: Hears
 ) -> None:
+    provider = "anthropic"
     batch = await over(steps, account, provider)
     await short(account, provider, 3, half_line=True)
     await doubts(steps, batch)
@@ -143,12 +143,11 @@ async def test_half_a_line_that_stays_half_is_lost_and_said_to_be_whatever_dies_
     assert {notice.code for notice in hears.notices} >= {"results_incomplete", "results_lost"}
 
 
-@providers
 async def test_results_without_any_line_are_asked_for_until_max_age(
-    steps: Steps, store: Store, account: AtTheProvider, provider: str
+    steps: Steps, store: Store, account: AtTheProvider
 ) -> None:
-    batch = await over(steps, account, provider, max_age=timedelta(hours=10))
-    await short(account, provider, 0)
+    batch = await over(steps, account, "anthropic", max_age=timedelta(hours=10))
+    await short(account, "anthropic", 0)
     await doubts(steps, batch)
     await passes(store, "results_awaited_since", timedelta(hours=9))
     await doubts(steps, batch)
@@ -183,13 +182,12 @@ async def test_the_second_file_is_not_begun_before_the_first_one_is_whole(
     assert await strays(store, batch.id) == 0
 
 
-@providers
 async def test_what_is_broken_behind_the_last_entry_is_waited_for_by_nobody(
-    steps: Steps, account: AtTheProvider, hears: Hears, provider: str
+    steps: Steps, account: AtTheProvider, hears: Hears
 ) -> None:
-    await account.fault(provider, "batches.create", {"kind": "lines", "how": "duplicate"})
-    batch = await over(steps, account, provider)
-    await short(account, provider, 4, half_line=True)
+    await account.fault("openai", "batches.create", {"kind": "lines", "how": "duplicate"})
+    batch = await over(steps, account, "openai")
+    await short(account, "openai", 4, half_line=True)
     report = await steps.ingest(batch.id)
 
     assert (await batch.get()).outcomes == {Outcome.SUCCEEDED: 4}

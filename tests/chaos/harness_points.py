@@ -49,7 +49,7 @@ _METHODS: dict[type, tuple[str, ...]] = {
         "send_back",
         "resolve",
     ),
-    ResultStore: ("write", "_advance", "_copy_results", "finish"),
+    ResultStore: ("write", "_advance", "_copy_results", "give_up", "finish"),
     OutputStore: ("write", "_copy_outputs", "finish"),
     Dispatch: ("_stamp", "commit"),
     CampaignStore: ("claim", "look", "stop", "settle"),

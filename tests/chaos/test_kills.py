@@ -84,14 +84,15 @@ async def test_a_worker_may_die_at_any_step_of_giving_up(surviving: StartSystem)
 
 async def test_a_worker_may_die_at_any_step_of_ingest_and_hydrate(surviving: StartSystem) -> None:
     async with surviving() as system:
-        for how in ("duplicate", "missing", "malformed", "unknown_id"):
-            await system.fault({"kind": "lines", "how": how, "count": 2})
+        for how, count in (("duplicate", 2), ("missing", 7), ("malformed", 2), ("unknown_id", 2)):
+            await system.fault({"kind": "lines", "how": how, "count": count})
         steps = [
             "begin",
             "write.before",
             "_advance.after",
             "_copy_results.after",
             "write.after",
+            "give_up.after",
             "finish.before",
             "finish.after",
         ]
