@@ -139,7 +139,8 @@ class IngestActivities:
         # While Postgres takes in one block, the next one is sorted and the one after it is downloaded.
         lines = read_ahead(self._services.provider(batch.provider).results(report, position, as_is=as_is))
         progress = {"entries": len(sorter.seen), "of": batch.entry_count}
-        async with heartbeating(progress.copy), aclosing(read_ahead(sorter.sorted(lines, position))) as blocks:
+        blocks = read_ahead(sorter.sorted(lines, position))
+        async with heartbeating(progress.copy), aclosing(lines), aclosing(blocks):
             async for block in blocks:
                 if not as_is and block.before.source != block.after.source:
                     # Behind the first line of the next file nobody reads on in the one before it.
