@@ -230,9 +230,9 @@ def _report(batch: Mapping[str, Any]) -> ProviderReport:
         # Their `completed` leaves the failed out; our `done` is all that is no longer open.
         progress=Progress(total=count(counts.get("total")), done=completed + failed, failed=failed),
         details={key: batch[key] for key in RESULT_FILES if as_text(batch.get(key))},
-        # What failed has a line of its own, unless it is the whole input that failed its checks. Servers that put
-        # these lines into the output file keep the second promise all the more.
-        line_count=completed if status is BatchStatus.FAILED else completed + failed,
+        # What failed has a line of its own (some servers put it into the output file, where it does not hurt). But of
+        # a batch that did not complete, some count as failed what never ran, and give no line for that.
+        line_count=completed + failed if status is BatchStatus.ENDED else completed,
         lines_before={"error": completed},
         failure_code=code,
         failure_reason=reason,

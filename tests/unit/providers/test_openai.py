@@ -202,7 +202,6 @@ async def test_a_report_carries_counts_and_files(openai: OpenAI, fake: Any) -> N
     assert fake.asked == ["GET /v1/batches/batch%2F1"]
     assert report.progress == Progress(total=10, done=9, failed=2)
     assert report.details == {"output_file_id": "f-o"}
-    assert (report.line_count, report.lines_before) == (9, {"error": 7})
 
 
 async def test_a_batch_that_failed_its_checks_says_where(openai: OpenAI, fake: Any) -> None:
@@ -292,9 +291,13 @@ async def test_a_batch_whose_files_are_late_is_asked_again_until_what_there_is_h
     assert await read(openai, late, ResultPosition(), as_is=True) == []
 
 
-async def test_what_failed_its_checks_is_promised_no_lines(openai: OpenAI, fake: Any) -> None:
-    fake.then(batch(status="failed", request_counts={"total": 10, "completed": 0, "failed": 10}))
-    assert (await openai.fetch("batch_1")).line_count == 0
+@pytest.mark.parametrize(("word", "lines"), [("completed", 9), ("cancelled", 7), ("expired", 7), ("failed", 7)])
+async def test_the_counts_promise_lines_and_those_of_what_completed_come_first(
+    openai: OpenAI, fake: Any, word: str, lines: int
+) -> None:
+    fake.then(batch(status=word, request_counts={"total": 10, "completed": 7, "failed": 2}))
+    report = await openai.fetch("batch_1")
+    assert (report.line_count, report.lines_before) == (lines, {"error": 7})
 
 
 async def test_a_completed_batch_without_counts_and_files_is_asked_again_and_a_canceled_one_is_empty(
