@@ -21,7 +21,7 @@ from overnight.costs import UNKNOWN, Tariff, Tier, tariff
 from overnight.errors import CostLimitError
 from overnight.prices import PriceOverrides
 from overnight.providers import provider_facts
-from overnight.providers.base import PROVIDER_TOOLS, RequestWeight
+from overnight.providers.weight import PROVIDER_TOOLS, RequestWeight
 from overnight.storage.batches import NewBatch
 from overnight.storage.past import PastEntry
 from overnight.storage.store import Store

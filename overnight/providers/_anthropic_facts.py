@@ -28,7 +28,6 @@ from overnight.providers._values import (
 )
 from overnight.providers._weights import Weighing
 from overnight.providers.base import (
-    PROVIDER_TOOLS,
     RETRYABLE_HTTP,
     EntryLine,
     ForeignLineError,
@@ -37,11 +36,11 @@ from overnight.providers.base import (
     PlainLine,
     Prompt,
     RawToolCall,
-    RequestWeight,
     Response,
     ResultLine,
     UntoldTool,
 )
+from overnight.providers.weight import PROVIDER_TOOLS, RequestWeight
 
 MESSAGES = "/v1/messages"
 TOKEN_LENGTH = 8

@@ -40,11 +40,11 @@ from overnight.providers.base import (
     PlainLine,
     Prompt,
     RawToolCall,
-    RequestWeight,
     Response,
     ResultLine,
     UntoldTool,
 )
+from overnight.providers.weight import RequestWeight
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 from overnight.providers._openai_tools import chat_search
 from overnight.providers._values import as_text
 from overnight.providers._weights import Weighing
-from overnight.providers.base import PROVIDER_TOOLS, RequestWeight
+from overnight.providers.weight import PROVIDER_TOOLS, RequestWeight
 
 _RESPONSES = Weighing(
     texts=("instructions", "input"),

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from overnight.providers._values import as_list, as_object, as_text
-from overnight.providers.base import PROVIDER_TOOLS, RequestWeight
+from overnight.providers.weight import PROVIDER_TOOLS, RequestWeight
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overnight.providers import provider_facts
-from overnight.providers.base import RequestWeight
+from overnight.providers.weight import RequestWeight
 
 OPENAI, ANTHROPIC = provider_facts("openai"), provider_facts("anthropic")
 ENDPOINTS = [(OPENAI, endpoint) for endpoint in OPENAI.endpoints] + [(ANTHROPIC, "/v1/messages")]
