@@ -88,8 +88,7 @@ class IngestActivities:
             # Result files can appear a moment after the status that promised them, so the last word is asked for.
             report = await self._services.provider(batch.provider).fetch(provider_batch_id)
             if report.status.is_terminal:
-                await self._ingest(batch, report)
-                return True
+                return await self._ingest(batch, report)
             if batch.failure_code != MAX_AGE_EXCEEDED:
                 text = (
                     f"a batch that was {batch.status.value} is {report.status_word[:50]!r} again; it is asked once more"
@@ -111,10 +110,11 @@ class IngestActivities:
             Notice(kind=NoticeKind.ATTENTION, batch_id=batch.id, code=RESULTS_LOST, text=text)
         )
 
-    async def _ingest(self, batch: Batch, report: ProviderReport) -> None:
+    async def _ingest(self, batch: Batch, report: ProviderReport) -> bool:
         """Read all lines there are. The rest is waited for, and in the end let go: some providers count lines that they
-        never give. Where no entry is without its line, no rest matters.
+        never give. Where no entry is without its line, no rest matters. Says whether nothing was let go.
         """
+        was_lost = batch.results_lost_at is not None  # by an attempt that died before it had finished
         try:
             await self._read(batch, report)
         except IncompleteResultsError as error:
@@ -124,7 +124,9 @@ class IngestActivities:
                     raise
                 # Told before what there is of the rest is taken: behind that, nothing shows that something was lost.
                 await self._give_up_on_results(batch, error)
+                was_lost = True
             await self._read(batch, report, as_is=True)
+        return not was_lost
 
     async def _may_still_come(self, batch: Batch, *, is_empty: bool) -> bool:
         """Where nothing came at all, it is waited for as patiently as for results that are not found."""

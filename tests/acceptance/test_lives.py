@@ -115,7 +115,7 @@ async def test_nothing_has_an_outcome_while_the_batch_runs_and_everything_has_on
     assert heard[batch.id] == [("completion", OUTCOMES), "success"]
     assert_kept(entries)
     assert_paid(entries, provider, model)
-    assert finished.cost.billed == sum(entry.cost.billed or 0 for entry in entries.values())
+    assert finished.cost.billed is None  # the provider counts the line that never came, and may bill it
     assert finished.usage == sum((entry.usage for entry in entries.values()), Usage())
 
 

@@ -94,7 +94,9 @@ async def test_a_file_that_ends_too_early_is_read_on_from_there_once_it_has_grow
         await account.heal()
     report = await steps.ingest(batch.id)
 
-    assert (await batch.get()).outcomes == {Outcome.SUCCEEDED: 4}
+    after = await batch.get()
+    assert after.outcomes == {Outcome.SUCCEEDED: 4}
+    assert after.cost.billed is not None
     assert (report.lines, report.accepted, report.results_lost) == (4, 4, False)
     assert [notice.kind for notice in hears.notices] == WAITED
 
@@ -123,6 +125,7 @@ async def test_lines_that_are_counted_and_never_come_are_let_go_after_an_hour_of
     after = await batch.get()
     assert after.outcomes == {Outcome.SUCCEEDED: 3, Outcome.MISSING: 1}
     assert (report.results_lost, after.trouble_code) == (True, None)
+    assert after.cost.billed is None
     assert "4 entries are said to be done, and 3 have a line" in (after.last_error or "")
     assert [notice.kind for notice in hears.notices] == GAVE_UP
     assert [found.id for found in await steps.overnight.batches(BatchFilter(needs_attention=True))] == [batch.id]
@@ -141,7 +144,8 @@ async def test_half_a_line_that_stays_half_is_lost_and_said_to_be_whatever_goes_
     await change(store, "alter table overnight.batches drop constraint acceptance")
     report = await steps.ingest(batch.id)
 
-    assert (await batch.get()).outcomes == {Outcome.SUCCEEDED: 3, Outcome.MISSING: 1}
+    after = await batch.get()
+    assert (after.outcomes, after.cost.billed) == ({Outcome.SUCCEEDED: 3, Outcome.MISSING: 1}, None)
     # Half a line is a line to those who count them: had it been taken first, nobody would have heard of it.
     assert (report.malformed, report.results_lost) == (1, True)
     assert hears.notices[-1].code == "results_lost"

@@ -85,7 +85,8 @@ def spoils(
     """Bad lines, which spoil their own entries and no other."""
     spoiled = {Outcome(word): count for word, count in outcomes.items()}
     found = {Outcome.SUCCEEDED: SIZE - sum(spoiled.values()), **spoiled}
-    return Fault(script=list(script), expected=Expected(outcomes=found, strays=strays or {}, told=[*told]))
+    expected = Expected(outcomes=found, strays=strays or {}, told=[*told], all_read=told is not GAVE_UP)
+    return Fault(script=list(script), expected=expected)
 
 
 HALF_EXPIRED = {Outcome.SUCCEEDED: HALF, Outcome.EXPIRED: HALF}
