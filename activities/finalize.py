@@ -141,17 +141,22 @@ class IngestActivities:
         # While Postgres takes in one block, the next one is sorted and the one after it is downloaded.
         lines = read_ahead(self._services.provider(batch.provider).results(report, position, as_is=as_is))
         progress = {"entries": len(sorter.seen), "of": batch.entry_count}
-        blocks = read_ahead(sorter.sorted(lines, position))
-        async with heartbeating(progress.copy), aclosing(lines), aclosing(blocks):
-            async for block in blocks:
-                if not as_is and block.before.source != block.after.source:
-                    # Behind the first line of the next file nobody reads on in the one before it.
-                    await self._check_count(batch, report.lines_before.get(block.after.source, 0))
-                await self._store.results.write(batch.id, block)
-                _count_lines(batch, block)
-                progress["entries"] = len(sorter.seen)
-        if not as_is and len(sorter.seen) < report.line_count:
-            await self._check_count(batch, report.line_count)
+        try:
+            blocks = read_ahead(sorter.sorted(lines, position))
+            async with heartbeating(progress.copy), aclosing(lines), aclosing(blocks):
+                async for block in blocks:
+                    if not as_is and block.before.source != block.after.source:
+                        # Behind the first line of the next file nobody reads on in the one before it.
+                        await self._check_count(batch, report.lines_before.get(block.after.source, 0))
+                    await self._store.results.write(batch.id, block)
+                    _count_lines(batch, block)
+                    position, progress["entries"] = block.after, len(sorter.seen)
+            if not as_is and len(sorter.seen) < report.line_count:
+                await self._check_count(batch, report.line_count)
+        except ProviderError:  # what comes behind it may be given up, and what came must be on the disk then
+            await self._store.results.settle(batch.id, position)
+            raise
+        await self._store.results.settle(batch.id, position)
         logger.info(
             "batch %s: %s of %s entries have a line",
             batch.id,

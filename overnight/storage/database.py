@@ -264,6 +264,12 @@ async def upgrade(engine: AsyncEngine) -> str:
     return head_version()
 
 
+WITHOUT_WAITING = text("set local synchronous_commit to off")
+"""For a transaction that may be lost in a crash of Postgres as a whole, as long as a later one waits for the disk: that
+one says whether all before it are there, and so has to look (PostgreSQL's manual, asynchronous commit).
+"""
+
+
 @asynccontextmanager
 async def copying(connection: AsyncConnection, statement: str, *parameters: object) -> AsyncIterator[AsyncCopy]:
     """COPY, on the driver's own connection below SQLAlchemy's; it takes part in the same transaction."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Interval, case, cast, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Interval, Update, case, cast, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from overnight.batches import Batch, BatchStatus, Outcome
@@ -15,7 +15,7 @@ from overnight.errors import OvernightError
 from overnight.positions import PositionSet
 from overnight.providers.base import ResultPosition
 from overnight.storage.batches import MAX_AGE_EXCEEDED, lock_batch
-from overnight.storage.database import copying
+from overnight.storage.database import WITHOUT_WAITING, copying
 from overnight.storage.result_rows import COPY_PLAIN_RESULTS, COPY_RESULTS, NewResult, rows_of
 from overnight.storage.tables import batches, entries, results, stray_results
 
@@ -126,28 +126,36 @@ class ResultStore:
         return seen
 
     async def write(self, batch_id: UUID, block: IngestedBlock) -> None:
-        """Commit a block together with its position.
+        """Commit a block together with its position, without waiting for the disk: whatever Postgres loses in a crash,
+        it loses both, and the lines are read again. `settle` waits.
 
         Raises:
             IngestConflictError: the position is not where this block begins; another process was faster.
         """
         async with self._engine.begin() as connection:
+            await connection.execute(WITHOUT_WAITING)
             await self._advance(connection, batch_id, block)
             await self._copy_results(connection, batch_id, block)
             if block.strays:
                 await self._copy_strays(connection, batch_id, block)
 
+    async def settle(self, batch_id: UUID, position: ResultPosition) -> None:
+        """Wait until every block up to a position is on the disk.
+
+        Raises:
+            IngestConflictError: some of them are not even there; Postgres has crashed, or somebody else is at work.
+        """
+        async with self._engine.begin() as connection:
+            there = await connection.execute(_at(batch_id, position).values(ingest_offset=position.offset))
+            if there.rowcount != 1:
+                raise IngestConflictError(
+                    f"Batch {batch_id} is not where this process left it: Postgres has lost the newest results in a "
+                    "crash, or another process ingests it as well. The next attempt goes on from what there is."
+                )
+
     async def _advance(self, connection: AsyncConnection, batch_id: UUID, block: IngestedBlock) -> None:
-        moved = await connection.execute(
-            update(batches)
-            .where(
-                batches.c.id == batch_id,
-                batches.c.ingest_source == block.before.source,
-                batches.c.ingest_offset == block.before.offset,
-                batches.c.ingested_at.is_(None),
-            )
-            .values(ingest_source=block.after.source, ingest_offset=block.after.offset)
-        )
+        after = {"ingest_source": block.after.source, "ingest_offset": block.after.offset}
+        moved = await connection.execute(_at(batch_id, block.before).values(after))
         if moved.rowcount != 1:
             raise IngestConflictError(f"Batch {batch_id} is being ingested by another process as well.")
 
@@ -232,6 +240,16 @@ class ResultStore:
             malformed=strays.get("malformed", 0),
             without_line=rows - lines,
         )
+
+
+def _at(batch_id: UUID, position: ResultPosition) -> Update:
+    """Of a batch whose lines are committed up to a position and no further."""
+    return update(batches).where(
+        batches.c.id == batch_id,
+        batches.c.ingest_source == position.source,
+        batches.c.ingest_offset == position.offset,
+        batches.c.ingested_at.is_(None),
+    )
 
 
 async def outcome_counts(connection: AsyncConnection, batch_id: UUID) -> dict[str, int]:
