@@ -1,6 +1,7 @@
 """Hydrate: responses into outputs, with the user's Tasks, from where a dead attempt stopped."""
 
 import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from temporalio import activity
@@ -15,6 +16,7 @@ from overnight.hydrating import verdicts_of
 from overnight.log_events import LogEvent
 from overnight.metrics import count_outcomes
 from overnight.providers import provider_facts
+from overnight.storage.answers import Answer, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +40,21 @@ class HydrateActivities:
         return HydrateReport(outcomes=dict(batch.outcomes), cost=batch.cost.billed, list_cost=batch.cost.list_price)
 
     async def _hydrate(self, batch: Batch) -> None:
-        facts = provider_facts(batch.provider)
         position = await self._store.outputs.hydrated_to(batch.id)
         progress = {"position": position, "of": batch.entry_count}
-        # While one page is being judged, the next one is read.
-        answers = read_ahead(self._store.outputs.answers(batch.id, after=position))
-        async with heartbeating(progress.copy), aclosing(answers) as pages:
-            async for page in pages:
-                verdicts = await verdicts_of(page, facts, batch.endpoint, batch.id)
-                await self._store.outputs.write(batch.id, verdicts, before=position, after=page[-1].position)
-                position = progress["position"] = page[-1].position
+        # While Postgres takes in one page's verdicts, the next one is judged and the one after it is read.
+        judged = _judged(batch, read_ahead(self._store.outputs.answers(batch.id, after=position)))
+        async with heartbeating(progress.copy), aclosing(read_ahead(judged)) as pages:
+            async for verdicts, after in pages:
+                await self._store.outputs.write(batch.id, verdicts, before=position, after=after)
+                position = progress["position"] = after
+        await self._store.outputs.settle(batch.id, position)
+
+
+async def _judged(
+    batch: Batch, pages: AsyncIterator[Sequence[Answer]]
+) -> AsyncGenerator[tuple[Sequence[Verdict], int], None]:
+    """Each page's verdicts, and the position behind it."""
+    facts = provider_facts(batch.provider)
+    async for page in pages:
+        yield await verdicts_of(page, facts, batch.endpoint, batch.id), page[-1].position

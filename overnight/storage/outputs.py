@@ -13,6 +13,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Update,
     and_,
     bindparam,
     cast,
@@ -27,7 +28,7 @@ from overnight.batches import Batch, Cost, Outcome, Usage
 from overnight.errors import OvernightError
 from overnight.storage.answers import COPY_OUTPUTS, Answer, Verdict, answer_pages, output_rows
 from overnight.storage.batches import lock_batch, usage_of
-from overnight.storage.database import copying
+from overnight.storage.database import WITHOUT_WAITING, copying
 from overnight.storage.results import outcome_counts
 from overnight.storage.tables import attempts, batches, entries, outputs, results
 
@@ -131,6 +132,13 @@ def _stored(row: Row[Any]) -> StoredEntry:
     )
 
 
+def _at(batch_id: UUID, position: int) -> Update:
+    """Of a batch whose verdicts are committed up to a position and no further."""
+    return update(batches).where(
+        batches.c.id == batch_id, batches.c.hydrate_position == position, batches.c.hydrated_at.is_(None)
+    )
+
+
 class OutputStore:
     """Outputs of batches, and their entries for reading."""
 
@@ -189,21 +197,34 @@ class OutputStore:
         return position
 
     async def write(self, batch_id: UUID, verdicts: Sequence[Verdict], *, before: int, after: int) -> None:
-        """Commit a page of verdicts together with its position.
+        """Commit a page of verdicts together with its position. Postgres may lose both in a crash, and the page is
+        judged again; `settle` waits for the disk, and so does a page with tools that have run.
 
         Raises:
             HydrateConflictError: another process was faster.
         """
         async with self._engine.begin() as connection:
-            moved = await connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id, batches.c.hydrate_position == before, batches.c.hydrated_at.is_(None))
-                .values(hydrate_position=after)
-            )
+            if not any(verdict.tool_calls for verdict in verdicts):
+                await connection.execute(WITHOUT_WAITING)
+            moved = await connection.execute(_at(batch_id, before).values(hydrate_position=after))
             if moved.rowcount != 1:
                 raise HydrateConflictError(f"Batch {batch_id} is being hydrated by another process as well.")
             await self._copy_outputs(connection, batch_id, verdicts)
             await self._mark_invalid(connection, batch_id, verdicts)
+
+    async def settle(self, batch_id: UUID, position: int) -> None:
+        """Wait until all verdicts up to a position are on the disk.
+
+        Raises:
+            HydrateConflictError: some of them are not even there; Postgres has crashed, or somebody else is at work.
+        """
+        async with self._engine.begin() as connection:
+            there = await connection.execute(_at(batch_id, position).values(hydrate_position=position))
+            if there.rowcount != 1:
+                raise HydrateConflictError(
+                    f"Batch {batch_id} is not where this process left it: Postgres has lost the newest outputs in a "
+                    "crash, or another process hydrates it as well. The next attempt goes on from what there is."
+                )
 
     async def _copy_outputs(self, connection: AsyncConnection, batch_id: UUID, verdicts: Sequence[Verdict]) -> None:
         rows = output_rows(batch_id, verdicts)
