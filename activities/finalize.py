@@ -154,9 +154,9 @@ class IngestActivities:
             if not as_is and len(sorter.seen) < report.line_count:
                 await self._check_count(batch, report.line_count)
         except ProviderError:  # what comes behind it may be given up, and what came must be on the disk then
-            await self._store.results.settle(batch.id, position)
+            await self._store.results.flush(batch.id, position)
             raise
-        await self._store.results.settle(batch.id, position)
+        await self._store.results.flush(batch.id, position)
         logger.info(
             "batch %s: %s of %s entries have a line",
             batch.id,

@@ -48,7 +48,7 @@ class HydrateActivities:
             async for verdicts, after in pages:
                 await self._store.outputs.write(batch.id, verdicts, before=position, after=after)
                 position = progress["position"] = after
-        await self._store.outputs.settle(batch.id, position)
+        await self._store.outputs.flush(batch.id, position)
 
 
 async def _judged(

@@ -198,7 +198,7 @@ class OutputStore:
 
     async def write(self, batch_id: UUID, verdicts: Sequence[Verdict], *, before: int, after: int) -> None:
         """Commit a page of verdicts together with its position. Postgres may lose both in a crash, and the page is
-        judged again; `settle` waits for the disk, and so does a page with tools that have run.
+        judged again; `flush` waits for the disk, and so does a page with tools that have run.
 
         Raises:
             HydrateConflictError: another process was faster.
@@ -212,7 +212,7 @@ class OutputStore:
             await self._copy_outputs(connection, batch_id, verdicts)
             await self._mark_invalid(connection, batch_id, verdicts)
 
-    async def settle(self, batch_id: UUID, position: int) -> None:
+    async def flush(self, batch_id: UUID, position: int) -> None:
         """Wait until all verdicts up to a position are on the disk.
 
         Raises:

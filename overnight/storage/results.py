@@ -127,7 +127,7 @@ class ResultStore:
 
     async def write(self, batch_id: UUID, block: IngestedBlock) -> None:
         """Commit a block together with its position, without waiting for the disk: whatever Postgres loses in a crash,
-        it loses both, and the lines are read again. `settle` waits.
+        it loses both, and the lines are read again. `flush` waits.
 
         Raises:
             IngestConflictError: the position is not where this block begins; another process was faster.
@@ -139,7 +139,7 @@ class ResultStore:
             if block.strays:
                 await self._copy_strays(connection, batch_id, block)
 
-    async def settle(self, batch_id: UUID, position: ResultPosition) -> None:
+    async def flush(self, batch_id: UUID, position: ResultPosition) -> None:
         """Wait until every block up to a position is on the disk.
 
         Raises:
