@@ -28,8 +28,14 @@ async def account(simulator: Running) -> AsyncIterator[AtTheProvider]:
 
 
 @pytest.fixture
-async def steps(settings: Settings, overnight: Overnight) -> AsyncIterator[Steps]:
-    """The activities, run one by one, without a workflow."""
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    """What one worker has."""
     services = Services(settings, Store.from_settings(settings))
-    yield Steps(overnight, services)
+    yield services
     await services.aclose()
+
+
+@pytest.fixture
+def steps(services: Services, overnight: Overnight) -> Steps:
+    """The activities, run one by one, without a workflow."""
+    return Steps(overnight, services)

@@ -3,18 +3,18 @@
 import logging
 from collections import defaultdict
 from datetime import datetime, timedelta, tzinfo
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from temporalio.exceptions import ApplicationError
 
-from activities import finalize
+from activities import Services, finalize
 from overnight import BatchHandler, BatchStatus, Outcome
 from overnight.batches import TERMINAL
 from overnight.storage.store import Store
-from tests.acceptance.stage import MODELS, RESULTS, AtTheProvider, Steps
+from tests.acceptance.stage import MODELS, RESULTS, AtTheProvider, Steps, Weigh
 from tests.integration.rows import accepted, filled, over
 
 providers = pytest.mark.parametrize("provider", MODELS)
@@ -126,6 +126,61 @@ class Counts(BatchHandler, name="acceptance-counts"):
 
     async def on_success(self) -> None:
         self.runs[self.batch.id].append("success")
+
+
+async def forgets(store: Store, *statements: str) -> None:
+    """What Postgres does in a crash with commits that nobody waited for."""
+    async with store._engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+@providers
+async def test_blocks_that_postgres_lost_in_a_crash_are_read_again_and_not_taken_for_missing(
+    services: Services, steps: Steps, account: AtTheProvider, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, write = await steps.batch(provider), services.store.results.write
+    await steps.submit(batch.id)
+    await account.advance(2000)
+    await steps.poll(batch.id)
+
+    async def loses(*what: Any) -> None:
+        await write(*what)
+        back = f"update overnight.batches set ingest_source = '', ingest_offset = 0 where id = '{batch.id}'"
+        await forgets(services.store, f"delete from overnight.results where batch_id = '{batch.id}'", back)
+
+    with monkeypatch.context() as crash:
+        crash.setattr(services.store.results, "write", loses)
+        with pytest.raises(ApplicationError, match="lost the newest results"):
+            await steps.ingest(batch.id)
+    assert (await batch.get()).ingested_at is None
+    await steps.ingest(batch.id)
+
+    assert (await batch.get()).outcomes == {Outcome.SUCCEEDED: 2}
+
+
+async def test_verdicts_that_postgres_lost_in_a_crash_are_given_again(
+    services: Services, steps: Steps, account: AtTheProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, write = await steps.batch("openai"), services.store.outputs.write
+    await steps.submit(batch.id)
+    await account.advance(2000)
+    await steps.poll(batch.id)
+    await steps.ingest(batch.id)
+
+    async def loses(*what: Any, **where: Any) -> None:
+        await write(*what, **where)
+        back = f"update overnight.batches set hydrate_position = 0 where id = '{batch.id}'"
+        await forgets(services.store, f"delete from overnight.outputs where batch_id = '{batch.id}'", back)
+
+    with monkeypatch.context() as crash:
+        crash.setattr(services.store.outputs, "write", loses)
+        with pytest.raises(ApplicationError, match="lost the newest outputs"):
+            await steps.hydrate(batch.id)
+    assert (await batch.get()).hydrated_at is None
+    await steps.hydrate(batch.id)
+
+    assert len([entry.output async for entry in batch.entries(Weigh) if entry.output is not None]) == 2
 
 
 @providers

@@ -58,6 +58,21 @@ async def test_a_block_that_somebody_else_has_written_is_refused_and_leaves_noth
     assert await all_rows(engine, "select * from overnight.stray_results") == []
 
 
+async def test_a_flush_waits_for_the_disk_and_refuses_to_speak_for_blocks_that_are_gone(
+    store: Store, engine: AsyncEngine
+) -> None:
+    batch_id = await over(store)
+    await store.results.write(batch_id, block([result(1)], to=100))
+    ((written,),) = await all_rows(engine, "select pg_current_wal_insert_lsn()::text")
+    await store.results.flush(batch_id, at(100))
+    on_disk = "select pg_current_wal_flush_lsn() >= cast(:written as pg_lsn)"
+    assert await all_rows(engine, on_disk, written=written) == [(True,)]
+    for gone in (ResultPosition(), at(100, "error"), at(150)):
+        with pytest.raises(IngestConflictError, match=str(batch_id)):
+            await store.results.flush(batch_id, gone)
+    assert await store.results.position(batch_id) == at(100)
+
+
 async def test_of_many_who_write_the_same_block_one_does(store: Store) -> None:
     batch_id = await over(store)
     writes = [store.results.write(batch_id, block([result(1), result(2)], to=100)) for _ in range(8)]

@@ -20,6 +20,7 @@ from workflows.showing import Showing
 # Waiting mends these, and nothing else does.
 WAITED_OUT = {
     errors.TransientProviderError,
+    errors.IncompleteResultsError,
     errors.DatabaseError,
     errors.TemporalError,
     HydrateConflictError,
