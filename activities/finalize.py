@@ -69,8 +69,13 @@ class IngestActivities:
         batch = await self._store.batches.get(request.batch_id)
         if batch.ingested_at is None:
             is_all = await self._ingest_what_there_is(batch)
-            version = version_with(self._tariff(batch).version, self._fees(batch))
-            await self._store.results.finish(batch.id, price_version=version, is_all=is_all)
+            tariff, fees = self._tariff(batch), self._fees(batch)
+            await self._store.results.finish(
+                batch.id,
+                price_version=version_with(tariff.version, fees),
+                is_all=is_all,
+                is_priced=tariff.is_known,
+            )
             count_results(await self._store.batches.get(batch.id))
         return await self._report(batch)
 

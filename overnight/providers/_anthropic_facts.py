@@ -29,6 +29,7 @@ from overnight.providers._values import (
 from overnight.providers._weights import Weighing
 from overnight.providers.base import (
     RETRYABLE_HTTP,
+    UNREADABLE_LINE,
     EntryLine,
     ForeignLineError,
     Limits,
@@ -170,7 +171,7 @@ class AnthropicFacts:
         except UnreadableLineError as error:
             custom_id = own_id(error.salvaged.get("custom_id"), token)
             message = as_object(as_object(error.salvaged.get("result")).get("message"))
-            unreadable = _errored(custom_id, "unreadable_line", f"The line cannot be read: {error}.")
+            unreadable = _errored(custom_id, UNREADABLE_LINE, f"The line cannot be read: {error}.")
             # It was paid for all the same.
             usage, calls = _usage(as_object(message.get("usage"))), _provider_calls(message)
             return replace(unreadable, usage=usage, provider_calls=calls)
@@ -180,7 +181,7 @@ class AnthropicFacts:
         try:
             message = _answer_message(line)
         except ValueError as error:
-            raise ResponseError("unreadable_line", f"The line cannot be read: {clean(error)}.") from None
+            raise ResponseError(UNREADABLE_LINE, f"The line cannot be read: {clean(error)}.") from None
         if not isinstance(as_object(message).get("content"), list):
             raise ResponseError("no_content", "The message has no list of content blocks.")
         return _read_message(as_object(message))

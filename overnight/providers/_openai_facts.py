@@ -34,6 +34,7 @@ from overnight.providers._values import (
 )
 from overnight.providers.base import (
     RETRYABLE_HTTP,
+    UNREADABLE_LINE,
     EntryLine,
     Limits,
     MalformedLineError,
@@ -173,9 +174,7 @@ class OpenAIFacts:
         except UnreadableLineError as error:
             body = as_object(as_object(error.salvaged.get("response")).get("body"))
             usage = _usage(as_object(body.get("usage")))  # what cannot be read was paid for all the same
-            result = _errored(
-                _custom_id(error.salvaged), "unreadable_line", f"The line cannot be read: {error}.", usage
-            )
+            result = _errored(_custom_id(error.salvaged), UNREADABLE_LINE, f"The line cannot be read: {error}.", usage)
             return replace(result, provider_calls=told_calls(body))
         body = as_object(as_object(value.get("response")).get("body"))
         return replace(_result(_custom_id(value), value), provider_calls=told_calls(body))
@@ -184,7 +183,7 @@ class OpenAIFacts:
         try:
             body = _answer_body(line)
         except ValueError as error:
-            raise ResponseError("unreadable_line", f"The line cannot be read: {clean(error)}.") from None
+            raise ResponseError(UNREADABLE_LINE, f"The line cannot be read: {clean(error)}.") from None
         if not isinstance(body, dict):
             raise ResponseError("no_body", "The result has no response body.")
         if endpoint == EMBEDDINGS:

@@ -185,6 +185,10 @@ class ForeignLineError(MalformedLineError):
         self.custom_id = custom_id
 
 
+UNREADABLE_LINE = "unreadable_line"
+"""The error code of an entry whose line is no JSON, and names it all the same."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultLine:
     """What one result line says about its entry, before any Task has seen the response."""
@@ -201,9 +205,10 @@ class ResultLine:
     @property
     def is_counted(self) -> bool:
         """Whether what it costs can be known. There is no answer to an empty prompt: one without tokens was not
-        counted, by a server that leaves them out, and was not free.
+        counted, by a server that leaves them out, and was not free. Nor may one be whose line cannot be read.
         """
-        return self.outcome is not Outcome.SUCCEEDED or self.usage.input_tokens > 0
+        is_free = self.outcome is not Outcome.SUCCEEDED and self.error_code != UNREADABLE_LINE
+        return is_free or self.usage.input_tokens > 0
 
     def with_untold(self, tools: Collection[str]) -> "ResultLine":
         """With one call of each of these tools, if anything was run for the entry at all."""

@@ -189,19 +189,22 @@ class ResultStore:
         async with self._engine.begin() as connection:
             await connection.execute(update(batches).where(batches.c.id == batch_id).values(results_lost_at=lost))
 
-    async def finish(self, batch_id: UUID, *, price_version: str | None, is_all: bool = True) -> Batch:
+    async def finish(
+        self, batch_id: UUID, *, price_version: str | None, is_all: bool = True, is_priced: bool = False
+    ) -> Batch:
         """Give every entry without a line its outcome, and add everything up. Doing it again changes nothing.
 
         Args:
             batch_id: which batch.
             price_version: which prices its results have.
             is_all: false where the provider may have billed more than was read: what it cost is not known then.
+            is_priced: whether the model has a price, so that a line without a cost is one whose cost is not known.
         """
         async with self._engine.begin() as connection:
             batch = await lock_batch(connection, batch_id)
             if batch.ingested_at is None:
                 await self._insert_without_line(connection, batch)
-                sums = await self._sums(connection, batch_id)
+                sums = await self._sums(connection, batch_id, is_priced=is_priced)
                 known = {} if is_all else {"cost": None, "list_cost": None}
                 values = {**sums, **known, "ingested_at": func.now(), "price_version": price_version}
                 await connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
@@ -218,8 +221,8 @@ class ResultStore:
         columns = ["batch_id", "position", "outcome", "error_code", "reason"]
         await connection.execute(insert(results).from_select(columns, without))
 
-    async def _sums(self, connection: AsyncConnection, batch_id: UUID) -> dict[str, Any]:
-        row = (await connection.execute(_totals(batch_id))).one()
+    async def _sums(self, connection: AsyncConnection, batch_id: UUID, *, is_priced: bool) -> dict[str, Any]:
+        row = (await connection.execute(_totals(batch_id, is_priced=is_priced))).one()
         return {**row._asdict(), "outcomes": await outcome_counts(connection, batch_id)}
 
     async def line_counts(self, batch_id: UUID) -> LineCounts:
@@ -258,11 +261,16 @@ async def outcome_counts(connection: AsyncConnection, batch_id: UUID) -> dict[st
     return {row.outcome: row[1] for row in await connection.execute(query)}
 
 
-def _totals(batch_id: UUID) -> Any:
-    """Token and cost sums. A batch with one entry of unknown cost has an unknown cost, not a lower one."""
+def _totals(batch_id: UUID, *, is_priced: bool) -> Any:
+    """Token and cost sums. A batch with one entry of unknown cost has an unknown cost, not a lower one.
+
+    Where the model has no price, entries that failed without a token have no cost either, and are free all the same.
+    """
     tokens = [column for column in results.c if column.name.endswith("_tokens")]
     sums: list[ColumnElement[Any]] = [func.coalesce(func.sum(column), 0).label(column.name) for column in tokens]
     paid = (func.greatest(*tokens) > 0) | (results.c.outcome == Outcome.SUCCEEDED.value)
+    if is_priced:
+        paid |= results.c.line.is_not(None)
     for column in (results.c.cost, results.c.list_cost):
         unknown = func.bool_or(paid & column.is_(None))
         sums.append(case((unknown, None), else_=func.coalesce(func.sum(column), Decimal(0))).label(column.name))

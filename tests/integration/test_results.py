@@ -234,11 +234,20 @@ async def test_one_entry_of_unknown_cost_makes_the_batchs_cost_unknown(store: St
     assert (await store.results.finish(batch_id, price_version="v")).cost == UNKNOWN
 
 
-async def test_an_entry_that_used_nothing_leaves_the_batchs_cost_known(store: Store) -> None:
+@pytest.mark.parametrize(("is_priced", "cost"), [(False, COST), (True, UNKNOWN)])
+async def test_a_failed_entry_without_tokens_and_cost_is_free_only_where_nothing_has_a_price(
+    store: Store, *, is_priced: bool, cost: Cost
+) -> None:
     batch_id = await over(store, 3)
     refused = result(2, usage=Usage(), cost=UNKNOWN, outcome=Outcome.ERRORED)
     await store.results.write(batch_id, block([result(1), refused], to=10))
-    assert (await store.results.finish(batch_id, price_version="v")).cost == COST
+    assert (await store.results.finish(batch_id, price_version="v", is_priced=is_priced)).cost == cost
+
+
+async def test_entries_without_a_line_are_free_whatever_has_a_price(store: Store) -> None:
+    batch_id = await over(store, 3)
+    await store.results.write(batch_id, block([result(1)], to=10))
+    assert (await store.results.finish(batch_id, price_version="v", is_priced=True)).cost == COST
 
 
 async def test_an_answer_that_nobody_counted_makes_the_batchs_cost_unknown(store: Store) -> None:

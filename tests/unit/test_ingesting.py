@@ -343,3 +343,12 @@ def test_a_numbered_id_is_found_exactly_as_it_was_made(count: int, end: str) -> 
     found = run(numbered("Ask-2", count)([f"Ask-2-{end}", f"ask-2-{end}", end, ""]))
     made = end.isdecimal() and end.isascii() and str(int(end)) == end and 1 <= int(end) <= count
     assert list(found) == [int(end) if made else None, None, None, None]
+
+
+@pytest.mark.parametrize(("usage", "known"), [({"prompt_tokens": 7}, True), ({}, False)])
+def test_a_line_that_cannot_be_read_has_the_cost_that_can_be_told_from_it(
+    usage: dict[str, int], *, known: bool
+) -> None:
+    results, _ = sort(line("e-3", "NOT", **usage).replace(b'"NOT"', b"NaN"))
+    assert results[0].texts[0] == "unreadable_line"
+    assert (results[0].costs != (None, None)) is known
