@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -86,6 +87,9 @@ async def work_until_stopped(
         client = await connect_temporal(services.settings, runtime=runtime_of(services.settings))
         await check_namespace(client)
         async with compose(client) as workers:
+            # What is there by now stays. Full collections that walk through it take a tenth of a second each, in which
+            # nothing else happens; without it they take a fifth of that.
+            gc.freeze()
             task_queues = ", ".join(workers.task_queues)
             logger.info(
                 "%s: task queue %s, namespace %s",
