@@ -43,9 +43,10 @@ class HydrateActivities:
         position = await self._store.outputs.hydrated_to(batch.id)
         progress = {"position": position, "of": batch.entry_count}
         # While Postgres takes in one page's verdicts, the next one is judged and the one after it is read.
-        judged = _judged(batch, read_ahead(self._store.outputs.answers(batch.id, after=position)))
-        async with heartbeating(progress.copy), aclosing(read_ahead(judged)) as pages:
-            async for verdicts, after in pages:
+        answers = read_ahead(self._store.outputs.answers(batch.id, after=position))
+        judged = read_ahead(_judged(batch, answers))
+        async with heartbeating(progress.copy), aclosing(answers), aclosing(judged):
+            async for verdicts, after in judged:
                 await self._store.outputs.write(batch.id, verdicts, before=position, after=after)
                 position = progress["position"] = after
         await self._store.outputs.flush(batch.id, position)

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from activities import Services, finalize
 from overnight import BatchHandler, BatchStatus, Outcome
 from overnight.batches import TERMINAL
+from overnight.client import BatchHandle
 from overnight.storage.store import Store
 from tests.acceptance.stage import MODELS, RESULTS, AtTheProvider, Steps, Weigh
 from tests.integration.rows import accepted, filled, over
@@ -135,14 +136,20 @@ async def forgets(store: Store, *statements: str) -> None:
             await connection.execute(text(statement))
 
 
+async def at_its_end(steps: Steps, account: AtTheProvider, provider: str) -> BatchHandle:
+    """A batch that the provider is done with, and nobody has read."""
+    batch = await steps.batch(provider)
+    await steps.submit(batch.id)
+    await account.advance(2000)
+    await steps.poll(batch.id)
+    return batch
+
+
 @providers
 async def test_blocks_that_postgres_lost_in_a_crash_are_read_again_and_not_taken_for_missing(
     services: Services, steps: Steps, account: AtTheProvider, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch, write = await steps.batch(provider), services.store.results.write
-    await steps.submit(batch.id)
-    await account.advance(2000)
-    await steps.poll(batch.id)
+    batch, write = await at_its_end(steps, account, provider), services.store.results.write
 
     async def loses(*what: Any) -> None:
         await write(*what)
@@ -162,10 +169,7 @@ async def test_blocks_that_postgres_lost_in_a_crash_are_read_again_and_not_taken
 async def test_verdicts_that_postgres_lost_in_a_crash_are_given_again(
     services: Services, steps: Steps, account: AtTheProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch, write = await steps.batch("openai"), services.store.outputs.write
-    await steps.submit(batch.id)
-    await account.advance(2000)
-    await steps.poll(batch.id)
+    batch, write = await at_its_end(steps, account, "openai"), services.store.outputs.write
     await steps.ingest(batch.id)
 
     async def loses(*what: Any, **where: Any) -> None:

@@ -51,6 +51,36 @@ async def test_verdicts_that_somebody_else_has_written_are_refused_and_leave_not
     assert {entry.outcome for entry in await stored(store, batch_id)} == {Outcome.SUCCEEDED}
 
 
+async def written_to(engine: AsyncEngine) -> str:
+    ((place,),) = await all_rows(engine, "select pg_current_wal_insert_lsn()::text")
+    return str(place)
+
+
+async def is_on_disk(engine: AsyncEngine, place: str, comparison: str) -> bool:
+    query = f"select pg_current_wal_flush_lsn() {comparison} cast(:place as pg_lsn)"
+    ((found,),) = await all_rows(engine, query, place=place)
+    return bool(found)
+
+
+async def test_a_page_with_tools_that_have_run_waits_for_the_disk(store: Store, engine: AsyncEngine) -> None:
+    batch_id = await ingested(store)
+    before = await written_to(engine)
+    await store.outputs.write(batch_id, [Verdict(position=1, output="1", tool_calls="[]")], before=0, after=1)
+    assert await is_on_disk(engine, before, ">")
+
+
+async def test_a_flush_waits_for_the_disk_and_refuses_to_speak_for_verdicts_that_are_gone(
+    store: Store, engine: AsyncEngine
+) -> None:
+    batch_id = await ingested(store)
+    await store.outputs.write(batch_id, [Verdict(position=1, output="1")], before=0, after=1)
+    written = await written_to(engine)
+    await store.outputs.flush(batch_id, 1)
+    assert await is_on_disk(engine, written, ">=")
+    with pytest.raises(HydrateConflictError, match=str(batch_id)):
+        await store.outputs.flush(batch_id, 2)
+
+
 async def test_of_many_who_hydrate_the_same_page_one_does(store: Store) -> None:
     batch_id = await ingested(store)
     writes = [
