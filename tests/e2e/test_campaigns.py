@@ -409,15 +409,21 @@ async def test_a_batch_whose_workflow_was_terminated_gets_another_one_and_is_pai
     assert await at_the_provider(account) == 2
 
 
-@slow_provider
-async def test_a_campaign_whose_workflow_was_terminated_goes_on_where_it_was(
-    overnight: Overnight, account: httpx.AsyncClient
-) -> None:
+async def orphaned(overnight: Overnight, account: httpx.AsyncClient) -> CampaignHandle:
+    """A campaign whose workflow is gone while two of its three batches run at the provider."""
     campaign = await filled(overnight, "openai", 30, max_concurrent_batches=2)
     await campaign.submit()
     while await at_the_provider(account) < 2:
         await asyncio.sleep(0.1)
     await overnight.temporal.get_workflow_handle(workflow_id(campaign.id)).terminate("by mistake")
+    return campaign
+
+
+@slow_provider
+async def test_a_campaign_whose_workflow_was_terminated_goes_on_where_it_was(
+    overnight: Overnight, account: httpx.AsyncClient
+) -> None:
+    campaign = await orphaned(overnight, account)
     (lost,) = await lost_campaigns(overnight)
     await reattach_campaign(overnight, lost)
     assert await lost_campaigns(overnight) == []
@@ -436,11 +442,7 @@ async def test_a_campaign_whose_workflow_was_terminated_goes_on_where_it_was(
 async def test_a_cancel_after_the_workflow_was_lost_reaches_what_runs_at_the_provider(
     overnight: Overnight, account: httpx.AsyncClient
 ) -> None:
-    campaign = await filled(overnight, "openai", 30, max_concurrent_batches=2)
-    await campaign.submit()
-    while await at_the_provider(account) < 2:
-        await asyncio.sleep(0.1)
-    await overnight.temporal.get_workflow_handle(workflow_id(campaign.id)).terminate("by mistake")
+    campaign = await orphaned(overnight, account)
     await reattach_campaign(overnight, await campaign.get(), cancel=True)
     finished = await campaign.wait()
 
