@@ -183,7 +183,9 @@ async def test_a_file_that_is_submitted_again_by_its_key_is_paid_once(
     refused = await run("submit", "in.jsonl", "--key", "nightly", "--max-cost", "0")
     assert (refused.code, await overnight.batches()) == (2, []), "what it could not hand over is deleted again"
 
-    first = json.loads((await run("submit", "in.jsonl", "--key", "nightly", "--wait", "--json")).out)
+    done = await run("submit", "in.jsonl", "--key", "nightly", "--wait", "--json")
+    assert done.code == 0, done.err
+    first = json.loads(done.out)
     file.write_text(text_of(openai("b"), openai("c")))
     again = await run("submit", "in.jsonl", "--key", "nightly", "--wait", "--json")
     assert (again.code, json.loads(again.out)) == (0, first)
